@@ -1,0 +1,26 @@
+"""labkit: the helper package of the lab kit "how a vision-language model runs on Arm".
+
+Importing it loads neither torch, MNN nor ipywidgets; each part loads what it needs when it is used.
+
+>>> import labkit
+>>> model = labkit.open_model("mini")                    # doctest: +SKIP
+>>> model.ask("scene.png", "What is left of the pizza?") # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labkit.chat import Answer, Model, open_model
+
+__version__ = "0.1.0"
+__all__ = ["Answer", "Model", "open_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from labkit import chat
+
+        return getattr(chat, name)
+    raise AttributeError(f"module 'labkit' has no attribute {name!r}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 
 class LabkitError(Exception):
     """Base of all of them: catch this to catch any."""
@@ -9,3 +12,78 @@ class LabkitError(Exception):
 
 class ImageError(LabkitError):
     """A picture that cannot be read or used."""
+
+
+class QuestionError(LabkitError):
+    """A question that cannot be asked as it stands."""
+
+
+class CommandFailed(LabkitError):
+    """A command could not be started, ended with an error, or took too long."""
+
+    def __init__(self, *, argv: Sequence[str], reason: str, log: Path, output: str) -> None:
+        self.argv, self.reason, self.log, self.output = tuple(argv), reason, log, output
+        said = f"\nIts last words:\n{output}" if output else ""
+        super().__init__(f"{reason}: {' '.join(argv)}{said}\nThe whole log: {log}")
+
+
+class EngineError(LabkitError):
+    """The engine refused a request; it is still alive."""
+
+    def __init__(self, *, op: str, kind: str, message: str, log: str) -> None:
+        self.kind = kind
+        super().__init__(f"the engine could not do {op!r}: {kind}: {message}" + (f"\nIts log ends with:\n{log}" if log else ""))
+
+
+class EngineCrashed(LabkitError):
+    """The engine's process ended; the notebook's kernel did not."""
+
+    def __init__(self, *, op: str, reason: str, log: str) -> None:
+        super().__init__(
+            f"the engine ended while doing {op!r} ({reason}). Open the model again to go on; if it happens again, "
+            f"`labkit verify DIR` tells whether the model's files are whole."
+            + (f"\nIts log ends with:\n{log}" if log else "")
+        )
+
+
+class EngineTimeout(LabkitError):
+    """The engine took too long and was ended."""
+
+    def __init__(self, *, op: str, seconds: float) -> None:
+        super().__init__(f"the engine did not finish {op!r} within {seconds:.0f} s and was ended. Open the model again; ask for fewer tokens or a smaller picture.")
+
+
+class CheckpointError(LabkitError):
+    """A folder that is not a whole Qwen2-VL checkpoint."""
+
+
+class ConversionError(LabkitError):
+    """A conversion that cannot be planned or did not end well."""
+
+
+class ModelError(LabkitError):
+    """A folder that is not a whole converted model."""
+
+
+class ParityError(LabkitError):
+    """A converted model that departs from the original."""
+
+
+class SceneError(LabkitError):
+    """The scene composer was asked for something that its world cannot hold."""
+
+
+class ComposerBusy(LabkitError):
+    """A question was asked while the answer to another one was on its way."""
+
+
+class RepositoryNotFound(LabkitError):
+    """labkit was installed without its checkout, which holds data and notebooks."""
+
+
+class FolderNotWritable(LabkitError):
+    """A folder cannot be made, written to or emptied."""
+
+
+class UnknownFolder(LabkitError):
+    """`labkit clean` was asked for something that it does not keep."""

@@ -46,7 +46,7 @@ class TrainPlan:
 
     seed: int = 1
     workers: int = 2
-    tower_steps: int = 2000
+    tower_steps: int = 1000
     tower_batch: int = 32
     steps: int = 6000
     batch: int = 16
@@ -142,6 +142,9 @@ class Packer:
         prefix = self.before + [self.image_pad] * (rows * cols) + self.after
         positions = mrope_positions(len(self.before), rows, cols, len(self.after))
         start = int(positions.max()) + 1
+        # MNN-LLM 3.6.1 counts tokens, not M-RoPE positions, once it decodes: the answer starts this much
+        # too far on. Half of the answers are learned there, so that the checkpoint also talks in `llm_demo`.
+        jump = rows * cols - max(rows, cols)
         all_ids, all_targets, all_blocks, all_positions = [], [], [], []
         for scene in batch:
             ids, targets, blocks, places = list(prefix), [-100] * len(prefix), [0] * len(prefix), [positions]
@@ -151,7 +154,10 @@ class Packer:
                 ids += asked + answered
                 targets += [-100] * (len(asked) - 1) + answered + [-100]
                 blocks += [number] * (len(asked) + len(answered))
-                places.append(np.tile(np.arange(start, start + len(asked) + len(answered)), (3, 1)))
+                steps_on = np.arange(start, start + len(asked) + len(answered))
+                if rng.random() < 0.5:
+                    steps_on[len(asked) :] += jump
+                places.append(np.tile(steps_on, (3, 1)))
             all_ids.append(ids)
             all_targets.append(targets)
             all_blocks.append(blocks)

@@ -1,0 +1,239 @@
+"""Ask a converted model about a picture.
+
+>>> import labkit                                               # doctest: +SKIP
+>>> with labkit.open_model("mini") as model:                    # doctest: +SKIP
+...     print(model.ask("scene.png", "What is left of the pizza?").text)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labkit import manifest
+from labkit.engine.client import EngineProcess
+from labkit.errors import EngineCrashed, ModelError, QuestionError
+from labkit.images import ImageLike, prepare
+from labkit.vision import PATCH_SIZE, patch_positions, pixel_values
+
+MARKUP = re.compile(r"<\|[^|]*\|>|</?(?:img|audio|hw)>")
+PRECISIONS = ("normal", "high", "low")
+VISION_INPUTS = ["patches", "position_ids", "attention_mask"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """Seconds of each part of an answer."""
+
+    load_s: float
+    vision_s: float
+    prefill_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the model said, and what it took.
+
+    ``finished`` is False when ``max_new_tokens`` cut the answer off. ``first_logits`` are the
+    (vocabulary,) float32 scores from which the first token was taken.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    prompt_tokens: int
+    visual_tokens: int
+    finished: bool
+    times: Times
+    first_logits: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Answer({self.text!r}, {len(self.tokens)} tokens, {self.visual_tokens} visual of {self.prompt_tokens} prompt tokens)"
+
+
+class Model:
+    """A converted model, open in an engine process of its own.
+
+    Parameters
+    ----------
+    folder
+        As made by `labkit.convert`.
+    threads
+        CPU threads of both parts; None takes up to four.
+    precision
+        ``"normal"`` (float32), ``"high"``, or ``"low"`` (float16 where the CPU has it).
+    memory
+        ``"low"`` keeps weights quantised and uses the int4 or int8 kernels; ``"normal"`` unpacks them.
+    positions
+        ``"mrope"`` puts new tokens where Qwen2-VL does; ``"mnn"`` where MNN-LLM 3.6.1 does, some positions
+        too far on (`labkit.engine.worker`).
+
+    Raises
+    ------
+    ModelError
+        If the folder is not a whole converted model.
+    """
+
+    def __init__(
+        self, folder: Path, *, threads: int | None = None, precision: str = "normal", memory: str = "low", positions: str = "mrope"
+    ) -> None:
+        if precision not in PRECISIONS or memory not in PRECISIONS or positions not in ("mrope", "mnn"):
+            raise ModelError(
+                f"expected precision and memory among {', '.join(PRECISIONS)} and positions 'mrope' or 'mnn', "
+                f"received {precision!r}, {memory!r}, {positions!r}"
+            )
+        self.folder, self.manifest = Path(folder).resolve(), manifest.read(Path(folder))
+        self.options = {"threads": threads or max(1, min(4, os.cpu_count() or 1)), "precision": precision, "memory": memory}
+        self.positions = positions
+        self._engine: EngineProcess | None = None
+        self._load_s = 0.0
+        self._graphs: dict[str, list[dict[str, Any]]] = {}
+        self._loaded: set[str] = set()
+
+    @property
+    def engine(self) -> EngineProcess:
+        """The engine, started at first use, and again after a crash."""
+        if self._engine is None or not self._engine.alive:
+            if self._engine is not None:
+                self._engine.close()
+            self._engine, self._load_s = EngineProcess(), 0.0
+            self._loaded.clear()
+        return self._engine
+
+    def ask(self, image: ImageLike | None, question: str, *, max_new_tokens: int = 64, on_text: Callable[[str], None] | None = None) -> Answer:
+        """Answer one question about one picture, greedily: the same question gets the same answer.
+
+        Parameters
+        ----------
+        image
+            Anything that `labkit.images.load_rgb` takes; None asks without a picture.
+        question
+            In plain words.
+        max_new_tokens
+            Where to stop at the latest.
+        on_text
+            Called with each piece of the answer as it comes.
+
+        Raises
+        ------
+        ImageError, QuestionError, EngineCrashed, EngineTimeout, EngineError
+            The picture or question cannot be used; the engine failed.
+        """
+        question = question.strip()
+        if not question:
+            raise QuestionError("expected a question, received nothing. Try: Describe the image.")
+        if found := MARKUP.search(question):
+            raise QuestionError(f"expected plain words, received the control mark {found.group()!r}, which would change the prompt. Leave it out.")
+        if max_new_tokens < 1:
+            raise QuestionError(f"expected max_new_tokens of at least 1, received {max_new_tokens}")
+        arrays = {} if image is None else {"image": self.prepare(image)}
+        engine = self.engine
+        if not self._load_s:
+            self._load_s = engine.request("load_chat", directory=str(self.folder), **self.options)[0]["load_s"]
+
+        def on_event(event: dict[str, Any]) -> None:
+            if on_text and event["event"] == "piece" and event["text"]:
+                on_text(event["text"])
+
+        said, results = engine.request(
+            "ask", arrays, on_event=on_event, question=question, image_pad=self.manifest.image_pad, stop=list(self.manifest.stop),
+            max_new_tokens=max_new_tokens, positions=self.positions,
+        )  # fmt: skip
+        return Answer(
+            text=said["text"],
+            tokens=tuple(said["tokens"]),
+            prompt_tokens=said["prompt_tokens"],
+            visual_tokens=said["visual_tokens"],
+            finished=said["finished"],
+            times=Times(load_s=self._load_s, vision_s=said["vision_s"], prefill_s=said["prefill_s"], decode_s=said["decode_s"]),
+            first_logits=results["first_logits"],
+        )
+
+    def prepare(self, image: ImageLike) -> np.ndarray:
+        """A picture at the size at which this model looks at it: (height, width, 3) uint8."""
+        return prepare(image, **self.manifest.image)
+
+    def vision_stages(self, image: ImageLike) -> dict[str, np.ndarray]:
+        """What stands after each stage of the vision tower *of the converted model*.
+
+        Returns
+        -------
+        dict of numpy.ndarray
+            As `labkit.reference.Reference.stages`, without the logits.
+        """
+        pixels = self.prepare(image)
+        rows, cols = pixels.shape[0] // PATCH_SIZE, pixels.shape[1] // PATCH_SIZE
+        # The tower's first layer norm reads the patch embeddings; its name differs between exporters, its place does not.
+        norms = [op for op in self.graph("visual.mnn") if op["type"] == "LayerNorm"]
+        if not norms:
+            raise ModelError(f"expected a LayerNorm in {self.folder / 'visual.mnn'}, found none: the vision tower was exported in another way.")
+        tap = norms[0]["inputs"][0]
+        self._load_module("visual.mnn", VISION_INPUTS, [tap, "image_embeds"])
+        values = pixel_values(pixels)
+        given = {"patches": values, "position_ids": patch_positions(rows, cols), "attention_mask": np.zeros((1, rows * cols, rows * cols), np.float32)}
+        out = self.engine.request("forward", given, key="visual.mnn", repeat=1)[1]
+        embeds = out["image_embeds"]
+        return {
+            "pixel_values": values,
+            "patch_embeddings": out[tap].reshape(rows * cols, -1),
+            "image_embeds": embeds.reshape(-1, embeds.shape[-1]),
+        }
+
+    def graph(self, name: str) -> list[dict[str, Any]]:
+        """The operators of one of the model's .mnn files: ``type``, ``name``, ``inputs``, ``outputs``."""
+        if name not in self._graphs:
+            self._graphs[name] = self.engine.request("graph", file=str(self.folder / name))[0]["ops"]
+        return self._graphs[name]
+
+    def _load_module(self, name: str, inputs: list[str], outputs: list[str]) -> None:
+        engine = self.engine
+        if name not in self._loaded:
+            engine.request("load_module", file=str(self.folder / name), key=name, inputs=inputs, outputs=outputs, kleidiai=False, **self.options)
+            self._loaded.add(name)
+
+    def close(self) -> None:
+        """End the engine; the next question starts it again."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_model(source: str | Path = "mini", *, on_stage: Callable[[Any], None] | None = None, **options: Any) -> Model:
+    """Open a model for questions.
+
+    Parameters
+    ----------
+    source
+        ``"mini"``: the embedded checkpoint, converted once and kept in the cache. Else the folder of a converted model.
+    on_stage
+        Called after each stage, if a conversion is needed.
+    **options
+        As `Model`.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not a whole converted model.
+    ConversionError, ParityError
+        If the embedded checkpoint had to be converted and could not be.
+    """
+    if str(source) == "mini":
+        from labkit.convert import cached
+
+        return Model(cached(on_stage=on_stage), **options)
+    return Model(Path(source), **options)
+
+
+__all__ = ["Answer", "EngineCrashed", "Model", "Times", "open_model"]

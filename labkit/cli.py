@@ -1,0 +1,210 @@
+"""The command ``labkit``: everything the notebooks do, from a shell."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import LabkitError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, run, and turn named failures into one message on stderr.
+
+    Returns
+    -------
+    int
+        0 done; 1 a named failure or a check that does not hold; 2 wrong usage; 130 interrupted.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args) or 0)
+    except LabkitError as error:
+        print(f"labkit: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("labkit: interrupted; nothing half-written is left", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="labkit", description="Qwen2-VL on MNN: convert, ask, check, measure.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any, help: str, **more: Any) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=more.pop("description", help), **more)
+        sub.set_defaults(run=run)
+        return sub
+
+    ask = add("ask", _ask, "ask a converted model about a picture", description="Ask a converted model about a picture. The embedded one is converted at first use.")
+    ask.add_argument("image", help="a picture: PNG, JPEG, WebP, TIFF, GIF, …")
+    ask.add_argument("question", help='in plain words, e.g. "What is left of the pizza?"')
+    ask.add_argument("--model", default="mini", metavar="DIR", help="folder of a converted model (default: the embedded one)")
+    ask.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="where to stop at the latest (default 64)")
+    ask.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: up to four)")
+    ask.add_argument("--json", action="store_true", help="print text, tokens, counts and times as JSON")
+
+    convert = add("convert", _convert, "convert a Qwen2-VL checkpoint to MNN", epilog="Without a network: 'mini', or the folder of a checkpoint.")
+    convert.add_argument("checkpoint", help="'mini', a folder, or a hub id such as Qwen/Qwen2-VL-2B-Instruct (is downloaded)")
+    convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the converted model; must not exist yet")
+    _conversion_options(convert)
+    convert.add_argument("--replace", action="store_true", help="replace a converted model at DIR once the new one is whole")
+    convert.add_argument("--no-parity", dest="parity", action="store_false", help="do not compare with the original afterwards")
+    convert.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+
+    verify = add("verify", _verify, "check every file of a converted model against its SHA-256")
+    verify.add_argument("model", type=Path, metavar="DIR")
+
+    parity = add("parity", _parity, "compare a converted model with its original, stage by stage")
+    parity.add_argument("model", type=Path, metavar="DIR")
+    parity.add_argument("--checkpoint", default="mini", help="what it was converted from (default: mini)")
+
+    score = add("eval", _eval, "score the embedded checkpoint on held-out scenes, in transformers and in MNN")
+    score.add_argument("--checkpoint", default="mini", help="a checkpoint of the emoji world (default: the embedded one)")
+    score.add_argument("--scenes", type=int, default=2000, metavar="N", help="how many (default 2000)")
+    score.add_argument("--engine", choices=("both", "transformers", "mnn"), default="both", help="which to score (default both)")
+    _conversion_options(score)
+    score.add_argument("--json", action="store_true", help="print the scores and every wrong answer as JSON")
+
+    doctor = add("doctor", _doctor, "look at this machine: what works, what does not, and what to do")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+    clean = add("clean", _clean, "show what labkit keeps outside the repository, and free it")
+    clean.add_argument("what", nargs="*", help="what to free, by the names shown; nothing frees nothing")
+    return parser
+
+
+def _conversion_options(parser: argparse.ArgumentParser) -> None:
+    from labkit.convert import BITS, BLOCKS, MEANING
+
+    parser.add_argument("--weight-bits", type=int, choices=BITS, default=4, help=MEANING["weight_bits"])
+    parser.add_argument("--block-size", type=int, choices=BLOCKS, default=64, help=MEANING["block_size"])
+    parser.add_argument("--symmetric", action="store_true", help=MEANING["symmetric"])
+    parser.add_argument("--vision-bits", type=int, choices=BITS, default=4, help=MEANING["vision_bits"])
+    parser.add_argument("--vision-block", type=int, choices=BLOCKS, default=128, help=MEANING["vision_block"])
+    parser.add_argument("--vision-symmetric", action="store_true", help=MEANING["vision_symmetric"])
+
+
+def _chosen(args: argparse.Namespace) -> dict[str, Any]:
+    from labkit.convert import MEANING
+
+    return {name: getattr(args, name) for name in MEANING}
+
+
+def _say_stage(stage: Any) -> None:
+    print(f"  {stage.number}/{stage.total} {stage.name} {stage.elapsed_s:.1f} s", file=sys.stderr, flush=True)
+
+
+def _ask(args: argparse.Namespace) -> None:
+    from labkit.chat import open_model
+
+    def on_text(piece: str) -> None:
+        print(piece, end="", flush=True)
+
+    with open_model(args.model, threads=args.threads, **({"on_stage": _say_stage} if args.model == "mini" else {})) as model:
+        answer = model.ask(args.image, args.question, max_new_tokens=args.max_new_tokens, on_text=None if args.json else on_text)
+    if args.json:
+        content = asdict(answer)
+        del content["first_logits"]
+        print(json.dumps(content))
+        return
+    print()
+    t = answer.times
+    print(
+        f"{answer.visual_tokens} visual of {answer.prompt_tokens} prompt tokens; load {t.load_s:.2f} s, vision {t.vision_s:.3f} s, "
+        f"prefill {t.prefill_s:.3f} s, decode {t.decode_s:.3f} s for {len(answer.tokens)} tokens",
+        file=sys.stderr,
+    )
+    if not answer.finished:
+        print(f"cut off after {args.max_new_tokens} tokens; --max-new-tokens allows more", file=sys.stderr)
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from labkit import checkpoints
+    from labkit.convert import ConversionPlan, convert
+    from labkit.parity import Parity
+
+    plan = ConversionPlan(checkpoint=checkpoints.resolve(args.checkpoint), out=args.out, **_chosen(args))
+    print(plan)
+    if args.dry_run:
+        return
+    begun = time.perf_counter()
+    result = convert(plan, on_stage=_say_stage, replace=args.replace, parity=args.parity)
+    if result.parity:
+        print(Parity.from_dict(result.parity))
+    peak = f", at most {result.peak_bytes / 2**30:.1f} GiB of memory" if result.peak_bytes else ""
+    print(f"{args.out}: {result.total_bytes / 1e6:.1f} MB in {time.perf_counter() - begun:.0f} s{peak}. Ask it: labkit ask PICTURE QUESTION --model {args.out}")
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from labkit import manifest
+
+    found = manifest.verify(args.model)
+    for name, same in found.items():
+        print(f"{'same   ' if same else 'CHANGED'}  {name}")
+    if all(found.values()):
+        print("every file is as it was written")
+        return 0
+    print("labkit: the model was changed after its conversion; convert the checkpoint again with --replace", file=sys.stderr)
+    return 1
+
+
+def _parity(args: argparse.Namespace) -> int:
+    from labkit import checkpoints
+    from labkit.parity import compare
+
+    report = compare(args.model, checkpoints.resolve(args.checkpoint))
+    print(report)
+    return 1 if report.first_departure else 0
+
+
+def _eval(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from labkit import checkpoints
+    from labkit.chat import Model
+    from labkit.convert import cached
+    from labkit.mini import evaluate
+
+    cases, scores = evaluate.held_out_cases(args.scenes), []
+    if args.engine != "mnn":
+        from labkit.reference import Reference
+
+        reference = Reference(checkpoints.resolve(args.checkpoint))
+        with tqdm(total=len(cases), desc="transformers", unit=" scenes") as bar:
+            scores.append(evaluate.score_reference(reference, cases, on_case=lambda n: _advance(bar, n)))
+    if args.engine != "transformers":
+        with Model(cached(args.checkpoint, on_stage=_say_stage, **_chosen(args))) as model, tqdm(total=len(cases), desc="MNN", unit=" scenes") as bar:
+            scores.append(evaluate.score_model(model, cases, on_case=lambda n: _advance(bar, n)))
+    print(json.dumps([s.to_dict() for s in scores]) if args.json else evaluate.table(scores))
+
+
+def _advance(bar: Any, done: int) -> None:
+    bar.update(done - bar.n)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from labkit import doctor
+
+    return doctor.run(json=args.json)
+
+
+def _clean(args: argparse.Namespace) -> None:
+    from labkit import paths
+
+    for name in args.what:
+        print(f"freed {paths.free(name):,} bytes of {name}")
+    for row in paths.usage():
+        print(f"{row.what:12}{row.bytes / 1e6:10.1f} MB  {row.path}  {row.why}")
+    if not args.what:
+        print("To free some: labkit clean NAME …")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

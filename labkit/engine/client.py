@@ -1,0 +1,139 @@
+"""The side that talks to a worker: starts it, asks, and survives its crash."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from labkit import command
+from labkit.engine.protocol import Arrays, ProtocolError, read_frame, write_frame
+from labkit.errors import EngineCrashed, EngineError, EngineTimeout
+
+PACKAGE_PARENT = Path(__file__).parents[2]
+
+
+def native_command() -> tuple[list[str], dict[str, str]]:
+    """How a worker is started in this interpreter: argv and environment."""
+    return [sys.executable, "-P", "-m", "labkit.engine.worker"] if sys.version_info >= (3, 11) else [sys.executable, "-m", "labkit.engine.worker"], {
+        "PYTHONPATH": str(PACKAGE_PARENT)
+    }
+
+
+class EngineProcess:
+    """One worker process. Requests run one after another; threads wait for their turn.
+
+    Raises
+    ------
+    EngineCrashed
+        From any request, when the process has ended; the message carries its last words.
+    """
+
+    def __init__(self) -> None:
+        argv, env = native_command()
+        self._folder = tempfile.TemporaryDirectory(prefix="labkit-engine-")
+        self.log = Path(self._folder.name) / "worker.log"
+        self._process = command.spawn(argv, log=self.log, env=env)
+        self._turn = threading.Lock()
+        self.machine = self.request("hello", timeout_s=120)[0]
+
+    def request(
+        self,
+        op: str,
+        arrays: Arrays | None = None,
+        *,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
+        timeout_s: float = 600,
+        **values: Any,
+    ) -> tuple[dict[str, Any], Arrays]:
+        """Send one request and wait for its reply.
+
+        Parameters
+        ----------
+        op
+            One of `labkit.engine.worker.OPERATIONS`.
+        arrays
+            Arrays that go with it.
+        on_event
+            Called with each event that comes before the reply.
+        timeout_s
+            After this many seconds the worker is ended.
+
+        Returns
+        -------
+        tuple of dict
+            The reply's header and arrays.
+
+        Raises
+        ------
+        EngineCrashed, EngineTimeout, EngineError
+            The process ended; it took too long; it refused the request.
+        """
+        late = threading.Event()
+
+        def too_late() -> None:
+            late.set()
+            self._process.kill()
+
+        with self._turn:
+            alarm = threading.Timer(timeout_s, too_late)
+            alarm.daemon = True
+            alarm.start()
+            finished = False
+            try:
+                assert self._process.stdin is not None and self._process.stdout is not None
+                write_frame(self._process.stdin, {"op": op, **values}, arrays)  # type: ignore[arg-type]
+                while True:
+                    header, results = read_frame(self._process.stdout)  # type: ignore[arg-type]
+                    if "event" not in header:
+                        finished = True
+                        break
+                    if on_event:
+                        on_event(header)
+            except (EOFError, OSError, ProtocolError, ValueError) as error:
+                if late.is_set():
+                    raise EngineTimeout(op=op, seconds=timeout_s) from error
+                code = self._gone()
+                raise EngineCrashed(op=op, reason=command.exit_words(code), log=command.tail(self.log)) from error
+            finally:
+                alarm.cancel()
+                if not finished:  # a half-read reply would be taken for the next one's
+                    self._gone()
+        if "error" in header:
+            raise EngineError(op=op, kind=header["error"]["type"], message=header["error"]["message"], log=command.tail(self.log, 4))
+        return header, results
+
+    def _gone(self) -> int:
+        """End the process if it has not ended by itself, and say how it ended."""
+        with contextlib.suppress(Exception):
+            return self._process.wait(timeout=2)
+        self._process.kill()
+        return self._process.wait()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the worker; closing twice is fine."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        with contextlib.suppress(Exception):
+            self._process.wait(timeout=5)
+        if self.alive:
+            self._process.kill()
+            self._process.wait()
+        self._folder.cleanup()
+
+    def __enter__(self) -> EngineProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

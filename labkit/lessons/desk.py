@@ -1,0 +1,132 @@
+"""What a notebook calls: check, hint, solution, quiz, progress, reset, restore. None of them raises."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from labkit.lessons import path_map, store
+from labkit.lessons.cards import Card, Fold
+from labkit.lessons.catalogue import EXERCISES, QUIZZES
+from labkit.lessons.exercise import Exercise
+from labkit.lessons.path_map import PathMap
+from labkit.lessons.quizzes import QuizView
+
+_hints_shown: dict[str, int] = {}  # in memory: a restarted notebook begins with the first hint again
+
+
+def check(exercise_id: str, answer: object = None) -> Card:
+    """Look at a learner's answer and say *not tried yet*, *right* with the why, or *wrong* with a diagnosis.
+
+    Parameters
+    ----------
+    exercise_id
+        Number of the exercise, "03.2".
+    answer
+        The learner's function, or the value that the exercise asks for.
+
+    Returns
+    -------
+    Card
+        Shows itself when it is the last line of a cell; ``str()`` gives plain text.
+    """
+    exercise = EXERCISES.get(str(exercise_id))
+    if exercise is None:
+        return _unknown("exercise", exercise_id, EXERCISES)
+    verdict = exercise.judge(answer)
+    name = f"{exercise.id} {exercise.title}"
+    if verdict.status == "right":
+        note = store.record(exercises=(exercise.id,)).note
+        return Card(title=f"✔ Right: {name}", text=_join(exercise.why_right, note), tone="right")
+    if verdict.status == "not tried":
+        todo = f"Replace the body of `{exercise.name}` in the cell above, run that cell, then this one. About {exercise.minutes} minutes."
+        return Card(title=f"○ Not tried yet: {name}", text=_join(verdict.text, todo))
+    stuck = f'Change your cell, run it, then run this one again. Stuck? `lessons.hint("{exercise.id}")`'
+    return Card(title=f"✘ Not right yet: {name}", text=_join(verdict.text, stuck), tone="wrong")
+
+
+def hint(exercise_id: str) -> Card:
+    """Show the next hint of an exercise, and those shown before, folded."""
+    exercise = EXERCISES.get(str(exercise_id))
+    if exercise is None:
+        return _unknown("exercise", exercise_id, EXERCISES)
+    total = len(exercise.hints)
+    shown = min(_hints_shown.get(exercise.id, 0) + 1, total)
+    _hints_shown[exercise.id] = shown
+    # The very first hint stays folded: it is also what a reader of the executed notebook sees.
+    folds = tuple(
+        Fold(summary=f"Hint {number} of {total}", text=text, open=number == shown > 1)
+        for number, text in enumerate(exercise.hints[:shown], 1)
+    )
+    more = (
+        f'The last one. After it comes `lessons.solution("{exercise.id}")`.' if shown == total else "Run the cell again for the next one."
+    )
+    return Card(title=f"{exercise.id} {exercise.title}: hint {shown} of {total}", text=more, folds=folds)
+
+
+def solution(exercise_id: str) -> Card:
+    """Show the solution of an exercise, folded, with its explanation."""
+    exercise = EXERCISES.get(str(exercise_id))
+    if exercise is None:
+        return _unknown("exercise", exercise_id, EXERCISES)
+    fold = Fold(summary="Show the solution", text=exercise.why_right, code=exercise.solution_source)
+    return Card(title=f"{exercise.id} {exercise.title}: one solution", folds=(fold,))
+
+
+def quiz(quiz_id: str) -> QuizView | Card:
+    """Show the quiz of a notebook: a widget where a kernel runs, else questions with folded answers."""
+    found = QUIZZES.get(str(quiz_id))
+    return QuizView(quiz=found) if found else _unknown("quiz", quiz_id, QUIZZES)
+
+
+def progress() -> PathMap:
+    """Show the path through the notebooks with what is done."""
+    done = store.load()
+    found = path_map.stations(tuple(EXERCISES), tuple(QUIZZES), done, path_map.notebooks_here())
+    return PathMap(stations=found, note=done.note)
+
+
+def reset() -> Card:
+    """Begin anew. The progress so far is kept in a backup file; `restore` brings it back."""
+    _hints_shown.clear()
+    try:
+        backup = store.move_away()
+    except Exception as error:  # noqa: BLE001 - a learner gets a card, whatever the file system says
+        return _trouble("Nothing was reset", error)
+    if backup is None:
+        return Card(title="Nothing to reset", text="There is no progress yet.")
+    return Card(title="Progress reset", text=f"What you had is kept in `{backup}`. Undo with `lessons.restore()`.")
+
+
+def restore() -> Card:
+    """Undo the latest reset; what was done since is kept too."""
+    try:
+        restored = store.bring_back()
+    except Exception as error:  # noqa: BLE001 - as above
+        return _trouble("Nothing was restored", error)
+    if restored is None:
+        return Card(title="Nothing to restore", text="There is no backup: no reset was made, or it was undone already.")
+    done = restored[1]
+    counts = f"exercises done: {len(done.exercises)}, quizzes done: {len(done.quizzes)}."
+    return Card(title="Progress restored", text=_join(f"From `{restored[0].name}`: {counts}", done.note))
+
+
+def exercises() -> tuple[Exercise, ...]:
+    """All exercises, in the order of their numbers."""
+    return tuple(EXERCISES[number] for number in sorted(EXERCISES))
+
+
+def _join(*texts: str) -> str:
+    return "\n\n".join(text for text in texts if text)
+
+
+def _trouble(title: str, error: Exception) -> Card:
+    return Card(title=title, text=f"{type(error).__name__}: {error}. `labkit doctor` looks at the folders.", tone="wrong")
+
+
+def _unknown(what: str, asked: object, known: Iterable[str]) -> Card:
+    names = sorted(known)
+    close = difflib.get_close_matches(str(asked), names, n=1)
+    meant = f" Did you mean `{close[0]}`?" if close else ""
+    listed = ", ".join(f"`{name}`" for name in names)
+    return Card(title=f"No {what} {str(asked)!r}", text=f"Expected one of {listed}.{meant}", tone="wrong")

@@ -1,0 +1,174 @@
+"""Parity: does the converted model compute what the original computes?
+
+The same pictures and questions go through both, and each stage is compared. The
+first stage that departs is where the conversion went wrong; everything after it is
+only a consequence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labkit.chat import Model
+from labkit.checkpoints import Checkpoint
+from labkit.errors import ParityError
+from labkit.images import ImageLike
+from labkit.mini.world import Background, Placed, Scene, render
+
+MEANING = {
+    "pixel_values": "the picture, resized, normalised, cut into patches",
+    "patch_embeddings": "each patch as a vector",
+    "image_embeds": "visual tokens, as the language model gets them",
+    "first_logits": "scores of the answer's first token, through MNN-LLM",
+}
+# Least cosine that a sound conversion reaches, by bits of the part that computes the stage. Measured
+# on the embedded checkpoint; a scrambled patch order or swapped colour channels stays far below.
+LEAST_COSINE = {
+    "pixel_values": {4: 0.9999, 8: 0.9999},
+    "patch_embeddings": {4: 0.98, 8: 0.999},
+    "image_embeds": {4: 0.9, 8: 0.99},
+    "first_logits": {4: 0.9, 8: 0.99},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageParity:
+    """One stage, compared: the worst over all pictures."""
+
+    stage: str
+    cosine: float
+    max_error: float
+    least_cosine: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the stage agrees."""
+        return self.cosine >= self.least_cosine
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerParity:
+    """One question, answered by both."""
+
+    question: str
+    original: str
+    converted: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """A whole comparison."""
+
+    stages: tuple[StageParity, ...]
+    answers: tuple[AnswerParity, ...]
+
+    @property
+    def first_departure(self) -> str | None:
+        """The first stage that does not agree; None if all do."""
+        return next((s.stage for s in self.stages if not s.holds), None)
+
+    @property
+    def same_answers(self) -> int:
+        """How many answers are word for word the same."""
+        return sum(a.original == a.converted for a in self.answers)
+
+    def require(self) -> None:
+        """Raise unless every stage agrees.
+
+        Raises
+        ------
+        ParityError
+            Naming the first stage that departs.
+        """
+        if self.first_departure:
+            raise ParityError(
+                f"the converted model departs from the original at {self.first_departure!r} ({MEANING[self.first_departure]}).\n{self}\n"
+                "What comes after that stage only follows from it. Try 8 bits for that part; if that departs too, the exporter and the checkpoint do not fit together."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {"stages": [asdict(s) for s in self.stages], "answers": [asdict(a) for a in self.answers]}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Parity:
+        """From the manifest."""
+        return cls(stages=tuple(StageParity(**s) for s in content["stages"]), answers=tuple(AnswerParity(**a) for a in content["answers"]))
+
+    def __str__(self) -> str:
+        lines = [f"{'stage':18}{'cosine':>10}{'at least':>10}{'max error':>12}   "]
+        for s in self.stages:
+            lines.append(f"{s.stage:18}{s.cosine:10.6f}{s.least_cosine:10.4f}{s.max_error:12.4g}   {'agrees' if s.holds else 'DEPARTS'}")
+        lines.append(f"{self.same_answers} of {len(self.answers)} answers are word for word the same")
+        lines += [f"  {a.question}  original: {a.original}  converted: {a.converted}" for a in self.answers if a.original != a.converted]
+        return "\n".join(lines)
+
+
+def examples() -> list[tuple[ImageLike, str]]:
+    """Three pictures, square, wide and tall, each with a question."""
+    plain = Background(colour=(120, 180, 220), second=(90, 160, 210), pattern="stripes", period=14)
+    cat_pizza = (Placed(name="cat", x=12, y=34, side=46), Placed(name="pizza", x=64, y=38, side=42))
+    three = (Placed(name="house", x=6, y=20, side=48), Placed(name="tree", x=64, y=28, side=44), Placed(name="car", x=118, y=34, side=46))
+    tall = (Placed(name="sun", x=22, y=8, side=44), Placed(name="boat", x=24, y=100, side=48))
+    return [
+        (render(Scene(height=112, width=112, objects=cat_pizza, background=plain)), "What is left of the pizza?"),
+        (render(Scene(height=112, width=168, objects=three)), "Describe the image."),
+        (render(Scene(height=168, width=112, objects=tall, background=Background(colour=(70, 90, 160)))), "What is below the sun?"),
+    ]
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Cosine of the angle between two arrays, taken as one vector each.
+
+    >>> cosine(np.array([1.0, 0.0]), np.array([1.0, 1.0])).__round__(3)
+    0.707
+    """
+    x, y = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
+    norm = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(x @ y) / norm if norm else float(np.array_equal(x, y))
+
+
+def compare(folder: Path, checkpoint: Checkpoint, *, cases: list[tuple[ImageLike, str]] | None = None) -> Parity:
+    """Run both models over the cases and compare each stage.
+
+    Parameters
+    ----------
+    folder
+        The converted model.
+    checkpoint
+        What it was converted from.
+    cases
+        Pictures and questions; by default `examples`.
+
+    Returns
+    -------
+    Parity
+        The worst of all cases, stage by stage.
+    """
+    import psutil
+
+    from labkit.reference import STAGES, Reference
+
+    fits = psutil.virtual_memory().available > 5.5 * checkpoint.parameters
+    reference = Reference(checkpoint, dtype="float32" if fits else "bfloat16")
+    worst = {stage: (1.0, 0.0) for stage in STAGES}
+    answers = []
+    with Model(folder) as model:
+        bits = dict.fromkeys(STAGES, model.manifest.options["vision_bits"]) | {"first_logits": model.manifest.options["weight_bits"]}
+        bits["first_logits"] = min(bits["first_logits"], bits["image_embeds"])  # it inherits the vision tower's error
+        for image, question in cases or examples():
+            expected = reference.stages(image, question)
+            answer = model.ask(image, question)
+            found = {**model.vision_stages(image), "first_logits": answer.first_logits}
+            for stage in STAGES:
+                if found[stage].shape != expected[stage].shape:
+                    raise ParityError(f"expected {stage} of shape {expected[stage].shape}, the converted model gives {found[stage].shape}")
+                near, error = worst[stage]
+                worst[stage] = (min(near, cosine(expected[stage], found[stage])), max(error, float(np.abs(expected[stage] - found[stage]).max())))
+            answers.append(AnswerParity(question=question, original=reference.ask(image, question).text, converted=answer.text))
+    stages = tuple(StageParity(stage=s, cosine=worst[s][0], max_error=worst[s][1], least_cosine=LEAST_COSINE[s][bits[s]]) for s in STAGES)
+    return Parity(stages=stages, answers=tuple(answers))

@@ -1,0 +1,123 @@
+"""The original: the checkpoint in transformers, stage by stage, to compare with.
+
+The only module, beside training, that loads torch.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from labkit.checkpoints import Checkpoint
+from labkit.errors import CheckpointError
+from labkit.images import ImageLike, load_rgb
+
+STAGES = ("pixel_values", "patch_embeddings", "image_embeds", "first_logits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceAnswer:
+    """What transformers answers."""
+
+    text: str
+    tokens: tuple[int, ...]
+    prompt_tokens: int
+    visual_tokens: int
+    elapsed_s: float
+
+
+class Reference:
+    """A Qwen2-VL checkpoint in transformers on the CPU.
+
+    Parameters
+    ----------
+    checkpoint
+        From `labkit.checkpoints.resolve`.
+    dtype
+        ``"float32"`` or ``"bfloat16"``.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, dtype: str = "float32") -> None:
+        import torch
+        from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        folder = str(checkpoint.folder)
+        self.checkpoint = checkpoint
+        self._torch: Any = torch
+        try:
+            self.model: Any = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True).eval()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"transformers could not load {folder}: {error}") from error
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.processor: Any = Qwen2VLImageProcessor.from_pretrained(folder, local_files_only=True)
+
+    def inputs(self, image: ImageLike, question: str) -> dict[str, Any]:
+        """Token ids, pixel values and grid, as transformers prepares them."""
+        torch = self._torch
+        picture = self.processor(images=load_rgb(image), return_tensors="pt")
+        visual = int(picture["image_grid_thw"].prod()) // 4
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        prompt = self.tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True)
+        ids = self.tokenizer(prompt.replace("<|image_pad|>", "<|image_pad|>" * visual, 1))["input_ids"]
+        return {
+            "input_ids": torch.tensor([ids]),
+            "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
+            "pixel_values": picture["pixel_values"].to(self.model.dtype),
+            "image_grid_thw": picture["image_grid_thw"],
+        }
+
+    def stages(self, image: ImageLike, question: str) -> dict[str, np.ndarray]:
+        """What stands after each stage, for one picture and question.
+
+        Returns
+        -------
+        dict of numpy.ndarray
+            All float32, in the model's own order (2×2 merge blocks): ``pixel_values`` (n_patches, 1176),
+            ``patch_embeddings`` (n_patches, d_vision), ``image_embeds`` (n_visual_tokens, d_model),
+            ``first_logits`` (vocabulary,).
+        """
+        seen: dict[str, Any] = {}
+
+        def keep(name: str) -> Any:
+            def hook(module: Any, args: Any, output: Any) -> None:
+                seen[name] = output.detach().float().numpy()
+
+            return hook
+
+        tower = self.model.model.visual
+        hooks = [tower.patch_embed.register_forward_hook(keep("patch_embeddings")), tower.register_forward_hook(keep("image_embeds"))]
+        inputs = self.inputs(image, question)
+        try:
+            with self._torch.no_grad():
+                logits = self.model(**inputs, logits_to_keep=1).logits
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {
+            "pixel_values": inputs["pixel_values"].float().numpy(),
+            "patch_embeddings": seen["patch_embeddings"],
+            "image_embeds": seen["image_embeds"],
+            "first_logits": logits[0, -1].float().numpy(),
+        }
+
+    def ask(self, image: ImageLike, question: str, *, max_new_tokens: int = 64) -> ReferenceAnswer:
+        """The greedy answer."""
+        inputs = self.inputs(image, question)
+        start = time.perf_counter()
+        with self._torch.no_grad():
+            whole = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, temperature=None, top_p=None, top_k=None)
+        elapsed_s = time.perf_counter() - start
+        prompt = inputs["input_ids"].shape[1]
+        tokens = [int(t) for t in whole[0, prompt:] if int(t) not in self.checkpoint.stop]
+        return ReferenceAnswer(
+            text=self.tokenizer.decode(tokens),
+            tokens=tuple(tokens),
+            prompt_tokens=prompt,
+            visual_tokens=int((inputs["input_ids"] == self.checkpoint.image_pad).sum()),
+            elapsed_s=elapsed_s,
+        )
