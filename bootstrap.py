@@ -38,6 +38,7 @@ GROUPS = ("convert", "test")
 GIB = 1024**3
 NEEDED_GIB = {"base": 0.9, "convert": 1.6, "test": 0.5}
 GPU_TORCH_GIB = 7.0  # what torch takes where the package index gives its GPU build first (Linux)
+PIPES: Dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 Answer = Optional[Tuple[int, int, bool]]  # major, minor, can make a virtual environment
 
 
@@ -61,7 +62,7 @@ def seconds(value: float) -> str:
 
 def indented(text: str, lines: int) -> str:
     """The last lines of a text, set in."""
-    return "\n".join("    " + line for line in text.splitlines()[-lines:])
+    return "\n".join(f"    {line[:160]}" for line in text.splitlines()[-lines:])
 
 
 @contextlib.contextmanager
@@ -84,16 +85,15 @@ def environment() -> Dict[str, str]:
 def run_logged(command: Sequence[str], interval_s: float = 20.0) -> int:
     """Run a command into the log, and show now and then what it is at. Returns its exit code."""
     start, latest = time.monotonic(), [""]
-    pipes: Dict[str, Any] = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     with LOG.open("a", encoding="utf-8") as log:
         log.write("\n$ " + " ".join(command) + "\n")
-        process = subprocess.Popen(command, cwd=str(REPO), env=environment(), encoding="utf-8", errors="replace", **pipes)
+        process = subprocess.Popen(command, cwd=str(REPO), env=environment(), encoding="utf-8", errors="replace", **PIPES)
 
         def read() -> None:
             for line in process.stdout or ():
                 log.write(line)
                 log.flush()
-                latest[0] = line.strip() or latest[0]
+                latest[0] = line.strip() if line.strip() and "uninstall" not in line.lower() else latest[0]
 
         reader = threading.Thread(target=read)
         reader.start()
@@ -155,12 +155,8 @@ def find_python(system: bool = False, ask: Callable[[str], Answer] = ask_python)
     if without_venv:
         install([without_venv], "the part of Python that makes virtual environments", system)
         return find_python(False, ask)
-    if sys.platform == "darwin":
-        todo = "brew install python@3.11"
-    elif shutil.which("apt-get"):
-        todo = "sudo apt-get install python3.11 python3.11-venv   (or whichever of the four your release has)"
-    else:
-        todo = "install Python 3.11 with your system's package manager"
+    debian = "install Python 3.11 and its venv module (Debian and Ubuntu: sudo apt-get install python3.11-venv)"
+    todo = "brew install python@3.11" if sys.platform == "darwin" else debian
     raise Trouble(
         "No suitable Python was found.",
         expected="Python 3.10, 3.11, 3.12 or 3.13: the pinned packages have releases for these",
@@ -183,8 +179,7 @@ def install(packages: List[str], purpose: str, system: bool) -> None:
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     with stage(f"Installing Debian packages: {names}"):
         for arguments in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", *packages]):
-            pipes: Dict[str, Any] = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            done = subprocess.run([*apt, *arguments], env=env, check=False, **pipes)
+            done = subprocess.run([*apt, *arguments], env=env, check=False, **PIPES)
         if done.returncode:  # of the installation: a failed update may have left usable lists
             end = indented(done.stdout.decode(errors="replace"), 8)
             raise Trouble(f"{end}\n\napt-get could not install {names} (exit code {done.returncode}).", todo=line)
@@ -195,10 +190,9 @@ def install(packages: List[str], purpose: str, system: bool) -> None:
 
 def fingerprint(python: Tuple[int, int]) -> str:
     """Changes whenever the installed set might have to."""
-    digest = hashlib.sha256(repr((python, platform.machine())).encode())
-    for name in ("pyproject.toml", "constraints.txt"):
-        digest.update((REPO / name).read_bytes())
-    return digest.hexdigest()
+    project = (REPO / "pyproject.toml").read_text(encoding="utf-8").partition("\n[tool.ruff]")[0]  # what follows installs nothing
+    constraints = (REPO / "constraints.txt").read_text(encoding="utf-8")
+    return hashlib.sha256(repr((python, platform.machine(), project, constraints)).encode()).hexdigest()
 
 
 def read_stamp() -> Dict[str, Any]:
@@ -262,23 +256,14 @@ def check_folder(groups: Sequence[str], usage: Callable[[str], Any] = shutil.dis
 
 
 CAUSES = (  # what pip prints, and what that means: (pattern, what happened, what to do)
-    (
-        "No space left on device",
-        "The disk filled up.",
-        "free some space (also in the folder for temporary files, see $TMPDIR), then type the same again",
-    ),
+    ("No space left on device", "The disk filled up.", "free some space (for temporary files too, see $TMPDIR), then type the same again"),
     (
         "(?:New|Timeout|Proxy|Reset)\\w*Error|CERTIFICATE_VERIFY_FAILED|Max retries|Connection refused|timed out|unreachable",
         "The package index could not be reached.",
         "is the network up? Behind a proxy, set HTTPS_PROXY; with an index of your own, see `pip config list`. Then try again",
     ),
     (
-        r"No matching distribution found for (\S+)",
-        "The package index has no {0} for this machine.",
-        "is your index complete (`pip config list`)? Does this system use glibc (Alpine does not)?",
-    ),
-    (
-        "ResolutionImpossible",
+        "No matching distribution found|ResolutionImpossible",
         "The package index lacks a pinned release for this machine.",
         "is your index complete (`pip config list`)? Does this system use glibc (Alpine does not)?",
     ),
@@ -291,9 +276,8 @@ def explain(log: str, python: str) -> Trouble:
     """Why pip failed, in words, from what it printed."""
     here = f"Python {python} on {platform.system()} {platform.machine()}"
     for pattern, what, todo in CAUSES:
-        match = re.search(pattern, log)
-        if match:
-            return Trouble(f"{indented(log, 20)}\n\n{what.format(*match.groups())}", found=f"{here}; the full log is {LOG}", todo=todo)
+        if re.search(pattern, log):
+            return Trouble(f"{indented(log, 20)}\n\n{what}", found=f"{here}; the full log is {LOG}", todo=todo)
     raise AssertionError("the last pattern matches everything")
 
 
@@ -355,8 +339,8 @@ def finish(groups: Sequence[str]) -> None:
 
 def ensure_browser(system: bool) -> None:
     """Make sure that the browser tests have a Chromium."""
-    code = "from labkit.hardware import find_browser; raise SystemExit(find_browser() is None)"
-    if subprocess.run([str(PYTHON), "-c", code], cwd=str(REPO), env=environment(), check=False).returncode:
+    code = "from labkit.hardware import find_browser; raise SystemExit(0 if find_browser() else 3)"
+    if subprocess.run([str(PYTHON), "-c", code], cwd=str(REPO), env=environment(), check=False).returncode == 3:
         install(["chromium"], "a Chromium or Chrome for the browser tests (LABKIT_BROWSER may name one)", system)
 
 
@@ -365,7 +349,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     system = argparse.ArgumentParser(add_help=False)
     may = "may install missing Debian packages (CI=true says the same)"
     system.add_argument("--system", action="store_true", default=argparse.SUPPRESS, help=may)
-    parser = argparse.ArgumentParser(prog="bootstrap.py", description="Set up and start the lab with nothing but Python.", parents=[system])
+    parser = argparse.ArgumentParser(prog="bootstrap.py", description="Set up and start the lab.", parents=[system])
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     lab = commands.add_parser("lab", help="open the lab in a browser", parents=[system])
     lab.add_argument("--no-browser", action="store_true", help="only print the address")
@@ -375,31 +359,24 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     setup = commands.add_parser("setup", help="only set up", parents=[system])
     setup.add_argument("--groups", nargs="*", choices=GROUPS, default=list(GROUPS), help="what to be able to do (default: both)")
     args = parser.parse_args(argv)
-    if args.command is None:
-        parser.print_help()
-        raise SystemExit(2)
-    return args
+    return args if args.command else parser.error("say what to do: lab, test or setup")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run one command; `lab` and `test` go on in labkit.launch, in place of this process."""
     system = "system" in args or os.environ.get("CI", "").lower() in {"1", "true"}
     if os.name != "posix":
-        raise Trouble(
-            "This kit runs on Linux and macOS.", found=platform.system(), todo="open WSL (`wsl --install`, once) and type the same there"
-        )
-    # The lab starts with whatever groups an earlier `setup --groups` chose.
-    groups = read_stamp().get("groups", GROUPS) if args.command == "lab" else getattr(args, "groups", GROUPS)
+        raise Trouble("This kit runs on Linux and macOS.", found=platform.system(), todo="open WSL and type the same there")
+    groups = read_stamp().get("groups", GROUPS) if args.command == "lab" else getattr(args, "groups", GROUPS)  # lab: as chosen before
     set_up(groups, system)
-    rest: List[str] = []
     if args.command == "setup":
         return 0
     if args.command == "lab":
         rest = [f"--port={args.port}"] + ["--no-browser"] * args.no_browser
-    elif args.quick:
-        rest = ["--quick"]
     else:
-        ensure_browser(system)
+        rest = ["--quick"] if args.quick else []
+        if not args.quick:
+            ensure_browser(system)
     os.chdir(str(REPO))
     return os.execve(str(PYTHON), [str(PYTHON), "-m", "labkit.launch", args.command, *rest], environment())  # noqa: S606 - no shell wanted
 

@@ -15,10 +15,10 @@ from labkit.mini.world import TASKS, WORDINGS, Scene, true_answer, wording
 
 LABELS: dict[str, str] = {
     "describe": "Describe",
-    "left_of": "What is left of …",
-    "right_of": "What is right of …",
-    "above": "What is above …",
-    "below": "What is below …",
+    "left_of": "Left of …",
+    "right_of": "Right of …",
+    "above": "Above …",
+    "below": "Below …",
     "is_there": "Is there …",
     "how_many": "How many …",
     "which": "Which objects",

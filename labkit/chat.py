@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,8 +22,13 @@ from labkit.errors import EngineCrashed, ModelError, QuestionError
 from labkit.images import ImageLike, prepare
 from labkit.vision import PATCH_SIZE, patch_positions, pixel_values
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 MARKUP = re.compile(r"<\|[^|]*\|>|</?(?:img|audio|hw)>")
 PRECISIONS = ("normal", "high", "low")
+MAX_PIXELS = 1280 * 28 * 28
+"""Larger pictures are shrunk to 1,280 visual tokens; the 2B checkpoint alone would allow 16,384, which fill a machine's memory."""
 VISION_INPUTS = ["patches", "position_ids", "attention_mask"]
 
 
@@ -74,6 +79,9 @@ class Model:
         ``"mrope"`` puts new tokens where Qwen2-VL does; ``"mnn"`` where MNN-LLM 3.6.1 does, some positions
         too far on (`labkit.engine.worker`).
 
+    max_pixels
+        Larger pictures are shrunk to this area; at most what the checkpoint allows.
+
     Raises
     ------
     ModelError
@@ -81,7 +89,14 @@ class Model:
     """
 
     def __init__(
-        self, folder: Path, *, threads: int | None = None, precision: str = "normal", memory: str = "low", positions: str = "mrope"
+        self,
+        folder: Path,
+        *,
+        threads: int | None = None,
+        precision: str = "normal",
+        memory: str = "low",
+        positions: str = "mrope",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         if precision not in PRECISIONS or memory not in PRECISIONS or positions not in ("mrope", "mnn"):
             raise ModelError(
@@ -89,8 +104,9 @@ class Model:
                 f"received {precision!r}, {memory!r}, {positions!r}"
             )
         self.folder, self.manifest = Path(folder).resolve(), manifest.read(Path(folder))
-        self.options = {"threads": threads or max(1, min(4, os.cpu_count() or 1)), "precision": precision, "memory": memory}
+        self.options: dict[str, Any] = {"threads": threads or max(1, min(4, os.cpu_count() or 1)), "precision": precision, "memory": memory}
         self.positions = positions
+        self.area = {**self.manifest.image, "max_pixels": min(max_pixels, self.manifest.image["max_pixels"])}
         self._engine: EngineProcess | None = None
         self._load_s = 0.0
         self._graphs: dict[str, list[dict[str, Any]]] = {}
@@ -106,7 +122,9 @@ class Model:
             self._loaded.clear()
         return self._engine
 
-    def ask(self, image: ImageLike | None, question: str, *, max_new_tokens: int = 64, on_text: Callable[[str], None] | None = None) -> Answer:
+    def ask(
+        self, image: ImageLike | None, question: str, *, max_new_tokens: int = 64, on_text: Callable[[str], None] | None = None
+    ) -> Answer:
         """Answer one question about one picture, greedily: the same question gets the same answer.
 
         Parameters
@@ -129,7 +147,9 @@ class Model:
         if not question:
             raise QuestionError("expected a question, received nothing. Try: Describe the image.")
         if found := MARKUP.search(question):
-            raise QuestionError(f"expected plain words, received the control mark {found.group()!r}, which would change the prompt. Leave it out.")
+            raise QuestionError(
+                f"expected plain words, received the control mark {found.group()!r}, which would change the prompt. Leave it out."
+            )
         if max_new_tokens < 1:
             raise QuestionError(f"expected max_new_tokens of at least 1, received {max_new_tokens}")
         arrays = {} if image is None else {"image": self.prepare(image)}
@@ -157,7 +177,7 @@ class Model:
 
     def prepare(self, image: ImageLike) -> np.ndarray:
         """A picture at the size at which this model looks at it: (height, width, 3) uint8."""
-        return prepare(image, **self.manifest.image)
+        return prepare(image, **self.area)
 
     def vision_stages(self, image: ImageLike) -> dict[str, np.ndarray]:
         """What stands after each stage of the vision tower *of the converted model*.
@@ -172,11 +192,17 @@ class Model:
         # The tower's first layer norm reads the patch embeddings; its name differs between exporters, its place does not.
         norms = [op for op in self.graph("visual.mnn") if op["type"] == "LayerNorm"]
         if not norms:
-            raise ModelError(f"expected a LayerNorm in {self.folder / 'visual.mnn'}, found none: the vision tower was exported in another way.")
+            raise ModelError(
+                f"expected a LayerNorm in {self.folder / 'visual.mnn'}, found none: the vision tower was exported in another way."
+            )
         tap = norms[0]["inputs"][0]
         self._load_module("visual.mnn", VISION_INPUTS, [tap, "image_embeds"])
         values = pixel_values(pixels)
-        given = {"patches": values, "position_ids": patch_positions(rows, cols), "attention_mask": np.zeros((1, rows * cols, rows * cols), np.float32)}
+        given = {
+            "patches": values,
+            "position_ids": patch_positions(rows, cols),
+            "attention_mask": np.zeros((1, rows * cols, rows * cols), np.float32),
+        }
         out = self.engine.request("forward", given, key="visual.mnn", repeat=1)[1]
         embeds = out["image_embeds"]
         return {
@@ -194,7 +220,9 @@ class Model:
     def _load_module(self, name: str, inputs: list[str], outputs: list[str]) -> None:
         engine = self.engine
         if name not in self._loaded:
-            engine.request("load_module", file=str(self.folder / name), key=name, inputs=inputs, outputs=outputs, kleidiai=False, **self.options)
+            engine.request(
+                "load_module", file=str(self.folder / name), key=name, inputs=inputs, outputs=outputs, kleidiai=False, **self.options
+            )
             self._loaded.add(name)
 
     def close(self) -> None:
@@ -203,7 +231,7 @@ class Model:
             self._engine.close()
             self._engine = None
 
-    def __enter__(self) -> Model:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -37,20 +37,30 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="labkit", description="Qwen2-VL on MNN: convert, ask, check, measure.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def add(name: str, run: Any, help: str, **more: Any) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=help, description=more.pop("description", help), **more)
+    def add(name: str, run: Any, summary: str, **more: Any) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=more.pop("description", summary), **more)
         sub.set_defaults(run=run)
         return sub
 
-    ask = add("ask", _ask, "ask a converted model about a picture", description="Ask a converted model about a picture. The embedded one is converted at first use.")
+    ask = add(
+        "ask",
+        _ask,
+        "ask a converted model about a picture",
+        description="Ask a converted model about a picture. The embedded one is converted at first use.",
+    )
     ask.add_argument("image", help="a picture: PNG, JPEG, WebP, TIFF, GIF, …")
     ask.add_argument("question", help='in plain words, e.g. "What is left of the pizza?"')
     ask.add_argument("--model", default="mini", metavar="DIR", help="folder of a converted model (default: the embedded one)")
     ask.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="where to stop at the latest (default 64)")
     ask.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: up to four)")
+    ask.add_argument(
+        "--max-pixels", type=int, default=1280 * 28 * 28, metavar="N", help="shrink larger pictures to this area (default 1,003,520)"
+    )
     ask.add_argument("--json", action="store_true", help="print text, tokens, counts and times as JSON")
 
-    convert = add("convert", _convert, "convert a Qwen2-VL checkpoint to MNN", epilog="Without a network: 'mini', or the folder of a checkpoint.")
+    convert = add(
+        "convert", _convert, "convert a Qwen2-VL checkpoint to MNN", epilog="Without a network: 'mini', or the folder of a checkpoint."
+    )
     convert.add_argument("checkpoint", help="'mini', a folder, or a hub id such as Qwen/Qwen2-VL-2B-Instruct (is downloaded)")
     convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the converted model; must not exist yet")
     _conversion_options(convert)
@@ -107,7 +117,9 @@ def _ask(args: argparse.Namespace) -> None:
     def on_text(piece: str) -> None:
         print(piece, end="", flush=True)
 
-    with open_model(args.model, threads=args.threads, **({"on_stage": _say_stage} if args.model == "mini" else {})) as model:
+    with open_model(
+        args.model, threads=args.threads, max_pixels=args.max_pixels, **({"on_stage": _say_stage} if args.model == "mini" else {})
+    ) as model:
         answer = model.ask(args.image, args.question, max_new_tokens=args.max_new_tokens, on_text=None if args.json else on_text)
     if args.json:
         content = asdict(answer)
@@ -139,7 +151,10 @@ def _convert(args: argparse.Namespace) -> None:
     if result.parity:
         print(Parity.from_dict(result.parity))
     peak = f", at most {result.peak_bytes / 2**30:.1f} GiB of memory" if result.peak_bytes else ""
-    print(f"{args.out}: {result.total_bytes / 1e6:.1f} MB in {time.perf_counter() - begun:.0f} s{peak}. Ask it: labkit ask PICTURE QUESTION --model {args.out}")
+    print(
+        f"{args.out}: {result.total_bytes / 1e6:.1f} MB in {time.perf_counter() - begun:.0f} s{peak}. "
+        f"Ask it: labkit ask PICTURE QUESTION --model {args.out}"
+    )
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -180,7 +195,10 @@ def _eval(args: argparse.Namespace) -> None:
         with tqdm(total=len(cases), desc="transformers", unit=" scenes") as bar:
             scores.append(evaluate.score_reference(reference, cases, on_case=lambda n: _advance(bar, n)))
     if args.engine != "transformers":
-        with Model(cached(args.checkpoint, on_stage=_say_stage, **_chosen(args))) as model, tqdm(total=len(cases), desc="MNN", unit=" scenes") as bar:
+        with (
+            Model(cached(args.checkpoint, on_stage=_say_stage, **_chosen(args))) as model,
+            tqdm(total=len(cases), desc="MNN", unit=" scenes") as bar,
+        ):
             scores.append(evaluate.score_model(model, cases, on_case=lambda n: _advance(bar, n)))
     print(json.dumps([s.to_dict() for s in scores]) if args.json else evaluate.table(scores))
 

@@ -72,17 +72,28 @@ def run(
     with log.open("ab") as kept:
         try:
             process = subprocess.Popen(
-                list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd, env=_environment(env), start_new_session=True
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=cwd,
+                env=_environment(env),
+                start_new_session=True,
             )
         except OSError as error:
             raise CommandFailed(argv=argv, reason=f"could not be started: {error.strerror}", log=log, output="") from error
         watch = _PeakMemory(process.pid)
-        alarm = threading.Timer(timeout_s, lambda: (late.set(), _end(process))) if timeout_s else None
+
+        def too_late() -> None:
+            late.set()
+            _end(process)
+
+        alarm = threading.Timer(timeout_s, too_late) if timeout_s else None
         if alarm:
             alarm.daemon = True
             alarm.start()
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
             for raw in process.stdout:
                 kept.write(raw)
                 if on_line:
@@ -95,6 +106,7 @@ def run(
             if process.poll() is None:  # the caller was interrupted: take the whole group along
                 _end(process)
             peak = watch.stop()
+            process.stdout.close()
     if late.is_set():
         raise CommandFailed(argv=argv, reason=f"took longer than {timeout_s:.0f} s and was ended", log=log, output=tail(log))
     if code:

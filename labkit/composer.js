@@ -1,27 +1,9 @@
 // The browser's half of labkit/composer.py: it shows the state that Python holds and sends commands.
 // It decides nothing about the scene; while a drag lasts it draws a preview of its own.
+// composer_page.js, which stands in front of this file, makes the page's elements.
 
 const BIG_STEP = 8;
 const PATIENCE_MS = 10000;
-
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "class") node.className = value;
-    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value !== undefined) node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
-
-let labels = 0;
-
-function labelled(text, control, extra = "") {
-  control.id = `labkit-composer-${++labels}`;
-  return make("div", { class: `lc-field ${extra}` }, make("label", { for: control.id }, text), control);
-}
 
 const between = (value, low, high) => Math.max(low, Math.min(value, high));
 
@@ -40,68 +22,29 @@ function render({ model, el }) {
   const tell = (command, content = {}) => model.send({ do: command, ...content });
   const thinking = () => model.get("reply").status === "thinking";
 
-  // ---- what is on the page
-
-  const canvas = make("canvas", { class: "lc-canvas", "aria-hidden": "true" });
-  const objects = make("div", { class: "lc-objects" });
-  const empty = make("p", { class: "lc-empty" }, "Choose an object to begin.");
-  const stage = make("div", { class: "lc-stage", role: "group", "aria-label": "Scene" }, canvas, objects, empty);
-  const well = make("div", { class: "lc-well" }, stage);
-  const button = (text, title, press) => make("button", { type: "button", class: "lc-button", title, onclick: press }, text);
-  const smaller = button("−", "Make the chosen object smaller (−)", () => grow(-2));
-  smaller.setAttribute("aria-label", "Smaller");
-  const larger = button("+", "Make the chosen object larger (+)", () => grow(2));
-  larger.setAttribute("aria-label", "Larger");
-  const removal = button("Remove", "Remove the chosen object (Delete)", () => selected !== null && tell("remove", { number: selected }));
-  const undo = button("Undo", "Take the last change back (Ctrl+Z)", () => tell("undo"));
-  const wipe = button("Clear", "Remove all objects", () => tell("clear"));
-  const size = make("select", { onchange: () => tell("resize", JSON.parse(size.value)) });
-  const background = make("select", { onchange: () => tell("paint", { background: background.value }) });
-  const notice = make("p", { class: "lc-notice", role: "status" });
-  const search = make("input", { type: "search", placeholder: "cat, pizza, …", autocomplete: "off", spellcheck: "false" });
-  const grid = make("div", { class: "lc-grid", role: "group", "aria-label": "Objects to add" });
-  const count = make("p", { class: "lc-count" });
-  const chips = make("div", { class: "lc-chips", role: "group", "aria-label": "Kind of question" });
-  const subject = make("select", { onchange: () => { ownWords = false; compose(); } });
-  const words = make("input", { type: "text", maxlength: 400, autocomplete: "off", placeholder: "Choose a question above, or type one" });
-  const other = button("Other words", "Ask the same in other words", () => { variant += 1; ownWords = false; compose(); });
-  const go = make("button", { type: "submit", class: "lc-button lc-go" }, "Ask");
-  const asked = make("p", { class: "lc-asked" });
-  const live = make("div", { class: "lc-live", "aria-live": "polite", "aria-atomic": "false" });
-  const verdict = make("p", { class: "lc-verdict" });
-  const numbers = make("dl", { class: "lc-numbers" });
-  const stale = make("p", { class: "lc-stale" });
-
-  const root = make(
-    "div",
-    { class: "labkit-composer", role: "group", "aria-label": "Scene composer" },
-    make(
-      "div",
-      { class: "lc-columns" },
-      make(
-        "section",
-        { class: "lc-left", "aria-label": "Scene" },
-        make("div", { class: "lc-row" }, labelled("Picture", size), labelled("Background", background)),
-        well,
-        make("div", { class: "lc-row lc-tools", role: "toolbar", "aria-label": "Scene tools" }, smaller, larger, removal, make("span", { class: "lc-spring" }), undo, wipe),
-        notice,
-        make("p", { class: "lc-help" }, "Drag an object, or reach it with Tab: arrow keys move it (Shift: bigger steps), + and − change its size, Delete removes it, Ctrl+Z undoes."),
-      ),
-      make(
-        "div",
-        { class: "lc-right" },
-        make("section", { class: "lc-palette", "aria-label": "Objects" }, labelled("Add an object", search, "lc-search"), grid, count),
-        make(
-          "form",
-          { class: "lc-ask", "aria-label": "Ask the model", onsubmit: (event) => { event.preventDefault(); ask(); } },
-          chips,
-          make("div", { class: "lc-row" }, labelled("About", subject), other),
-          make("div", { class: "lc-row lc-words" }, labelled("Question", words, "lc-wide"), go),
-        ),
-        make("section", { class: "lc-answer", "aria-label": "Answer" }, asked, live, verdict, numbers, stale),
-      ),
-    ),
-  );
+  const page = buildPage();
+  const { root, stage, canvas, objects, empty, notice, search, grid, count, chips, subject, words, go, live } = page;
+  const press = (node, action) => node.addEventListener("click", action);
+  press(page.smaller, () => grow(-2));
+  press(page.larger, () => grow(2));
+  press(page.removal, () => selected !== null && tell("remove", { number: selected }));
+  press(page.undo, () => tell("undo"));
+  press(page.wipe, () => tell("clear"));
+  press(page.other, () => {
+    variant += 1;
+    ownWords = false;
+    compose();
+  });
+  page.size.addEventListener("change", () => tell("resize", JSON.parse(page.size.value)));
+  page.background.addEventListener("change", () => tell("paint", { background: page.background.value }));
+  subject.addEventListener("change", () => {
+    ownWords = false;
+    compose();
+  });
+  page.form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (!thinking()) tell("ask", { question: words.value });
+  });
 
   // ---- the scene
 
@@ -113,7 +56,7 @@ function render({ model, el }) {
     selected = id;
     for (const node of objects.children) node.classList.toggle("lc-selected", Number(node.dataset.id) === id);
     const chosen = stageNow().objects.find((o) => o.id === id);
-    for (const control of [smaller, larger, removal]) control.setAttribute("aria-disabled", String(!chosen));
+    for (const control of [page.smaller, page.larger, page.removal]) control.setAttribute("aria-disabled", String(!chosen));
     if (chosen && !ownWords) {
       subject.value = chosen.name;
       compose();
@@ -164,7 +107,7 @@ function render({ model, el }) {
     stage.setAttribute("aria-label", `Scene, ${now.width} × ${now.height} pixels, ${now.objects.length} objects`);
     const nodes = new Map([...objects.children].map((node) => [Number(node.dataset.id), node]));
     const order = [...nodes.keys()];
-    const held = objects.contains(document.activeElement) || document.activeElement === removal;
+    const held = objects.contains(document.activeElement) || document.activeElement === page.removal;
     const kept = now.objects.map((o) => nodes.get(o.id) ?? objectNode(o));
     for (const [id, node] of nodes) if (!now.objects.some((o) => o.id === id)) node.remove();
     kept.forEach((node, i) => {
@@ -322,10 +265,6 @@ function render({ model, el }) {
     compose();
   });
 
-  function ask() {
-    if (!thinking()) tell("ask", { question: words.value });
-  }
-
   // ---- the answer
 
   function showReply() {
@@ -338,19 +277,19 @@ function render({ model, el }) {
     root.dataset.status = reply.status;
     go.setAttribute("aria-disabled", String(busy));
     go.textContent = busy ? "Thinking…" : "Ask";
-    asked.textContent = reply.question ? `“${reply.question}”` : "The answer will stream in here.";
+    page.asked.textContent = reply.question ? `“${reply.question}”` : "The answer will stream in here.";
     if (busy && !live.childNodes.length) live.append(make("span", { class: "lc-thinking" }, "Thinking…"));
     if (reply.status === "failed") live.replaceChildren(make("span", { class: "lc-error" }, `No answer. ${reply.error}`));
     if (reply.status === "done" && live.textContent !== reply.text) live.replaceChildren(reply.text);
-    verdict.replaceChildren();
-    numbers.replaceChildren();
+    page.verdict.replaceChildren();
+    page.numbers.replaceChildren();
     if (reply.status === "done") {
       const mark = { Right: "✓ ", Wrong: "✗ " }[reply.verdict] ?? "";
-      verdict.append(make("strong", { "data-verdict": reply.verdict }, `${mark}${reply.verdict}`), ` ${reply.because}`);
-      for (const [name, value] of reply.facts) numbers.append(make("div", {}, make("dt", {}, name), make("dd", {}, value)));
+      page.verdict.append(make("strong", { "data-verdict": reply.verdict }, `${mark}${reply.verdict}`), ` ${reply.because}`);
+      for (const [name, value] of reply.facts) page.numbers.append(make("div", {}, make("dt", {}, name), make("dd", {}, value)));
     }
     const old = reply.status === "done" && reply.revision !== stageNow().revision;
-    stale.textContent = old ? "The scene has changed since: ask again to see what the model says now." : "";
+    page.stale.textContent = old ? "The scene has changed since: ask again." : "";
   }
 
   function showPiece({ run, index, text }) {
@@ -366,18 +305,18 @@ function render({ model, el }) {
   function showTools() {
     const now = stageNow();
     notice.textContent = now.notice;
-    undo.setAttribute("aria-disabled", String(!now.undo));
-    wipe.setAttribute("aria-disabled", String(!now.objects.length));
+    page.undo.setAttribute("aria-disabled", String(!now.undo));
+    page.wipe.setAttribute("aria-disabled", String(!now.objects.length));
     if (!library) return;
     const full = now.objects.length >= library.limits.most;
     count.textContent = full ? library.limits.full : `${now.objects.length} of ${library.limits.most} objects stand in the scene.`;
     count.classList.toggle("lc-full", full);
     for (const node of grid.children) node.setAttribute("aria-disabled", String(full));
     const value = JSON.stringify({ height: now.height, width: now.width });
-    if (![...size.options].some((option) => option.value === value)) size.append(make("option", { value }, `${now.width} × ${now.height}`));
-    size.value = value;
-    if (![...background.options].some((option) => option.value === now.background)) background.append(make("option", { value: now.background }, now.background));
-    background.value = now.background;
+    if (![...page.size.options].some((option) => option.value === value)) page.size.append(make("option", { value }, `${now.width} × ${now.height}`));
+    page.size.value = value;
+    if (![...page.background.options].some((option) => option.value === now.background)) page.background.append(make("option", { value: now.background }, now.background));
+    page.background.value = now.background;
   }
 
   function showStage() {
@@ -413,11 +352,11 @@ function render({ model, el }) {
       { type: "button", class: "lc-chip", "data-task": name, onclick: () => { variant = 0; task = name; ownWords = false; showSubjects(); } },
       label,
     )));
-    size.replaceChildren(...content.sizes.map(([height, width]) => make("option", { value: JSON.stringify({ height, width }) }, `${width} × ${height}`)));
-    background.replaceChildren(...content.backgrounds.map((name) => make("option", { value: name }, name)));
+    page.size.replaceChildren(...content.sizes.map(([height, width]) => make("option", { value: JSON.stringify({ height, width }) }, `${width} × ${height}`)));
+    page.background.replaceChildren(...content.backgrounds.map((name) => make("option", { value: name }, name)));
     sift();
     showStage();
-    root.dataset.ready = "true";
+    root.dataset.model = content.model; // says which widget of the kernel this is; and that all is in place
   }
 
   function onMessage(content, buffers) {

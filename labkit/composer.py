@@ -54,6 +54,10 @@ _LONGEST_QUESTION = 400
 _Gesture = tuple[str, int, object]
 
 
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
 class Composer(anywidget.AnyWidget):
     """A picture to arrange and a model to ask about it.
 
@@ -74,8 +78,8 @@ class Composer(anywidget.AnyWidget):
         For a scene of more than four objects, or with an object or size the world has not.
     """
 
-    _esm = Path(__file__).with_name("composer.js")
-    _css = Path(__file__).with_name("composer.css")
+    _esm = _beside("composer_page.js") + _beside("composer.js")
+    _css = _beside("composer.css")
 
     stage = traitlets.Dict().tag(sync=True)
     """The scene as drawn in the browser. Written here only; `scene` is the one to use."""
@@ -311,6 +315,7 @@ class Composer(anywidget.AnyWidget):
     def _send_library(self) -> None:
         library = {
             "kind": "library",
+            "model": self.model_id,
             "names": NAMES,
             "tasks": [{"task": task, "label": LABELS[task], "subject": needs_subject(task)} for task in TASKS],
             "wordings": wordings(),

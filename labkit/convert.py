@@ -21,14 +21,14 @@ from typing import Any
 
 from labkit import checkpoints, command, manifest, paths
 from labkit.checkpoints import Checkpoint
-from labkit.errors import CommandFailed, ConversionError
+from labkit.errors import CommandFailed, ConversionError, ModelError
 from labkit.manifest import Manifest
 
 BITS = (4, 8)
 BLOCKS = (0, 32, 64, 128)
 MEANING = {
     "weight_bits": "bits of each language-model weight: 4 is a quarter of fp16 and what KleidiAI's kernels take; 8 is nearer the original",
-    "block_size": "weights that share one scale: small blocks follow the weights closely and cost more bytes; 0 is one scale for a whole row",
+    "block_size": "weights that share one scale: small blocks follow the weights closely and cost bytes; 0 is one scale for a row",
     "symmetric": "only a scale for each block, no offset: fewer bytes, and a larger error where the weights lean to one side",
     "vision_bits": "the same for the vision tower",
     "vision_block": "the same for the vision tower",
@@ -65,7 +65,9 @@ class ConversionPlan:
     def __post_init__(self) -> None:
         for name, allowed in (("weight_bits", BITS), ("vision_bits", BITS), ("block_size", BLOCKS), ("vision_block", BLOCKS)):
             if getattr(self, name) not in allowed:
-                raise ConversionError(f"expected {name} to be one of {', '.join(map(str, allowed))}, received {getattr(self, name)!r}: {MEANING[name]}.")
+                raise ConversionError(
+                    f"expected {name} to be one of {', '.join(map(str, allowed))}, received {getattr(self, name)!r}: {MEANING[name]}."
+                )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -84,7 +86,17 @@ class ConversionPlan:
 
     def argv(self, folder: Path) -> list[str]:
         """The exporter's command line, for a result in ``folder``."""
-        words = [sys.executable, "-m", "labkit.export_process", "--path", str(self.checkpoint.folder.resolve()), "--dst_path", str(folder), "--export", "mnn"]
+        words = [
+            sys.executable,
+            "-m",
+            "labkit.export_process",
+            "--path",
+            str(self.checkpoint.folder.resolve()),
+            "--dst_path",
+            str(folder),
+            "--export",
+            "mnn",
+        ]
         words += ["--quant_bit", str(self.weight_bits), "--quant_block", str(self.block_size)]
         words += ["--visual_quant_bit", str(self.vision_bits), "--visual_quant_block", str(self.vision_block)]
         words += ["--sym"] * self.symmetric + ["--visual_sym"] * self.vision_symmetric
@@ -146,7 +158,7 @@ def convert(
     _check(plan, replace)
     plan.out.parent.mkdir(parents=True, exist_ok=True)
     _sweep(plan.out)
-    folder = plan.out.parent / f".{plan.out.name}.converting-{os.getpid()}"
+    folder = plan.out.absolute().parent / f".{plan.out.name}.converting-{os.getpid()}"  # the exporter works in it: no relative path
     folder.mkdir()
     try:
         result = _convert_into(folder, plan, on_stage, parity)
@@ -175,11 +187,15 @@ def _convert_into(folder: Path, plan: ConversionPlan, on_stage: Callable[[Stage]
     logs = paths.cache_dir() / "logs"  # outlives a conversion that fails
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"convert-{os.getpid()}-{int(time.time())}.log"
-    finished = command.run(plan.argv(folder / "model"), log=log, on_line=on_line, cwd=folder, env={"PYTHONPATH": str(Path(__file__).parents[1])})
+    finished = command.run(
+        plan.argv(folder / "model"), log=log, on_line=on_line, cwd=folder, env={"PYTHONPATH": str(Path(__file__).parents[1])}
+    )
     model = folder / "model"
     missing = [name for name in manifest.REQUIRED if not (model / name).is_file()]
     if missing:
-        raise ConversionError(f"the exporter ended without an error, but {', '.join(missing)} is missing. Its last words:\n{command.tail(log)}")
+        raise ConversionError(
+            f"the exporter ended without an error, but {', '.join(missing)} is missing. Its last words:\n{command.tail(log)}"
+        )
     shutil.rmtree(model / "onnx", ignore_errors=True)
     for name in ("llm.mnn.json", "export_args.json"):  # a dump of the graph, and paths of this machine
         (model / name).unlink(missing_ok=True)
@@ -193,7 +209,8 @@ def _convert_into(folder: Path, plan: ConversionPlan, on_stage: Callable[[Stage]
             "dtype": plan.checkpoint.dtype,
             "bytes": plan.checkpoint.weights_bytes,
         },
-        tools={name: metadata.version(name) for name in ("mnn", "llmexport", "torch", "transformers", "onnx")} | {"python": platform.python_version()},
+        tools={name: metadata.version(name) for name in ("mnn", "llmexport", "torch", "transformers", "onnx")}
+        | {"python": platform.python_version()},
         options=plan.options,
         image={"min_pixels": plan.checkpoint.min_pixels, "max_pixels": plan.checkpoint.max_pixels},
         image_pad=plan.checkpoint.image_pad,
@@ -240,8 +257,10 @@ def _check(plan: ConversionPlan, replace: bool) -> None:
     parent = next(p for p in (plan.out.parent, *plan.out.parent.parents) if p.exists())
     free = shutil.disk_usage(parent).free
     if free < plan.disk_bytes:
-        raise ConversionError(f"expected {plan.disk_bytes / 2**30:.1f} GiB of free disk at {parent}, found {free / 2**30:.1f} GiB. `labkit clean` frees some.")
-    if not os.access(parent, os.W_OK):
+        raise ConversionError(
+            f"expected {plan.disk_bytes / 2**30:.1f} GiB of free disk at {parent}, found {free / 2**30:.1f} GiB. `labkit clean` frees some."
+        )
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
         raise ConversionError(f"expected to be allowed to write to {parent}, but am not. Choose another folder with --out.")
 
 
@@ -252,7 +271,7 @@ def _install(folder: Path, out: Path) -> None:
         os.replace(out, old)
     try:
         os.replace(folder / "model", out)
-    except OSError:
+    except BaseException:  # an interrupt too
         if old.exists():
             os.replace(old, out)
         raise
@@ -279,13 +298,13 @@ def cached(source: str = checkpoints.MINI, *, on_stage: Callable[[Stage], None] 
         As `convert`.
     """
     checkpoint = checkpoints.resolve(source)
-    trial = ConversionPlan(checkpoint=checkpoint, out=Path("."), **options)
+    trial = ConversionPlan(checkpoint=checkpoint, out=Path(), **options)
     spelled = "-".join(str(int(v)) for v in trial.options.values())
     name = f"{checkpoint.name.replace('/', '--')}-{checkpoints.fingerprint(checkpoint.folder)[:8]}-{metadata.version('mnn')}-{spelled}"
     out = paths.cache_dir() / "models" / name
     try:
         manifest.read(out)
-    except manifest.ModelError:
+    except ModelError:
         if out.exists():
             shutil.rmtree(out)
         convert(ConversionPlan(checkpoint=checkpoint, out=out, **options), on_stage=on_stage)

@@ -41,8 +41,7 @@ class EngineCrashed(LabkitError):
     def __init__(self, *, op: str, reason: str, log: str) -> None:
         super().__init__(
             f"the engine ended while doing {op!r} ({reason}). Open the model again to go on; if it happens again, "
-            f"`labkit verify DIR` tells whether the model's files are whole."
-            + (f"\nIts log ends with:\n{log}" if log else "")
+            f"`labkit verify DIR` tells whether the model's files are whole." + (f"\nIts log ends with:\n{log}" if log else "")
         )
 
 
@@ -50,7 +49,10 @@ class EngineTimeout(LabkitError):
     """The engine took too long and was ended."""
 
     def __init__(self, *, op: str, seconds: float) -> None:
-        super().__init__(f"the engine did not finish {op!r} within {seconds:.0f} s and was ended. Open the model again; ask for fewer tokens or a smaller picture.")
+        super().__init__(
+            f"the engine did not finish {op!r} within {seconds:.0f} s and was ended. "
+            "Open the model again; ask for fewer tokens or a smaller picture."
+        )
 
 
 class CheckpointError(LabkitError):

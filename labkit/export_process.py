@@ -10,13 +10,20 @@ transformers is told not to load code.
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import os
+import re
 import sys
+import threading
+import time
 import types
 from pathlib import Path
 from typing import Any
 
-LOOPBACK = ("127.", "::1", "localhost")
+CONNECTS = ("socket.connect", "socket.sendto", "socket.sendmsg")
+LOOKS_UP = ("socket.getaddrinfo", "socket.gethostbyname")
+STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
+PIP = re.compile(r"(-m)?pip[\d.]*(\.exe)?")
 
 
 class Refused(BaseException):
@@ -26,12 +33,19 @@ class Refused(BaseException):
 def _watch(event: str, args: tuple[Any, ...]) -> None:
     if event == "import" and str(args[0]).split(".")[0] == "aliyun":
         raise Refused(f"import of {args[0]}")
-    if event in ("socket.connect", "socket.sendto") and isinstance(args[1], tuple) and not str(args[1][0]).startswith(LOOPBACK):
+    if event in CONNECTS and isinstance(args[1], tuple) and not _is_here(args[1][0]):
         raise Refused(f"connection to {args[1][0]}")
-    if event == "socket.getaddrinfo" and args[0] and not str(args[0]).startswith(LOOPBACK):
+    if event in LOOKS_UP and args[0] and not _is_here(args[0]):
         raise Refused(f"look-up of {args[0]}")
-    if event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn") and any("pip" in Path(word).name for word in _words(args)):
+    if event in STARTS and any(PIP.fullmatch(Path(word).name) for word in _words(args)):
         raise Refused(f"start of pip: {_words(args)}")
+
+
+def _is_here(host: Any) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _words(args: tuple[Any, ...]) -> list[str]:
@@ -57,7 +71,7 @@ def _refuse_foreign_code() -> None:
     """The exporter asks transformers to trust code in the checkpoint's folder; here there is none to be found."""
     import transformers.dynamic_module_utils as dynamic
 
-    def refuse(*args: Any, **kwargs: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
         raise OSError("labkit loads no code from a checkpoint")
 
     dynamic.get_class_from_dynamic_module = refuse
@@ -72,14 +86,23 @@ def exporter() -> Path:
     return Path(next(iter(found.submodule_search_locations))) / "llmexport.py"
 
 
+def _end_with(parent: int) -> None:
+    """End with the process that started this one: left alone, it would hold its memory for minutes."""
+    while os.getppid() == parent:
+        time.sleep(0.3)
+    os._exit(1)
+
+
 def main() -> None:
     """Guard, then run llmexport as its own script would."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     guard()
     _refuse_foreign_code()
     script = exporter()
     sys.path.insert(0, str(script.parent))
     spec = importlib.util.spec_from_file_location("llmexport_script", script)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     sys.argv[0] = str(script)

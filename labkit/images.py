@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Union
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -13,7 +13,7 @@ from labkit.errors import ImageError
 from labkit.vision import smart_resize
 
 MAX_MEGAPIXELS = 150
-ImageLike = Union[str, Path, Image.Image, np.ndarray]
+ImageLike: TypeAlias = "str | Path | Image.Image | np.ndarray"
 
 
 def load_rgb(image: ImageLike) -> Image.Image:
@@ -41,19 +41,31 @@ def load_rgb(image: ImageLike) -> Image.Image:
         raise ImageError(f"expected a path, a PIL image or a NumPy array, received {type(image).__name__}")
     path = Path(image)
     if str(image).startswith(("http://", "https://")):
-        raise ImageError(f"expected a file, received a web address: {image}. labkit loads nothing from the network; save the picture first.")
+        raise ImageError(
+            f"expected a file, received a web address: {image}. labkit loads nothing from the network; save the picture first."
+        )
+    try:
+        return _from_file(path)
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"expected a picture, but {path} is in no format that Pillow reads (PNG, JPEG, WebP, TIFF, GIF, BMP and others)."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"expected at most {MAX_MEGAPIXELS} megapixels, {path} has far more. Shrink it first.") from error
+    except ImageError:
+        raise
+    except Exception as error:  # readers of damaged files raise whatever they trip over
+        raise ImageError(f"expected a picture that can be read, but {path} cannot: {error}. Copy or save it again.") from error
+
+
+def _from_file(path: Path) -> Image.Image:
     if not path.is_file():
         what = "a folder" if path.is_dir() else "nothing"
         raise ImageError(f"expected a picture at {path}, found {what} there. Check the path; a space at its end counts.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, stricter rule follows
-            with Image.open(path) as opened:
-                return _upright_rgb(opened, str(path))
-    except UnidentifiedImageError as error:
-        raise ImageError(f"expected a picture, but {path} is in no format that Pillow reads (PNG, JPEG, WebP, TIFF, GIF, BMP and others).") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"expected at most {MAX_MEGAPIXELS} megapixels, {path} has far more. Shrink it first.") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata, and of size, where our own, stricter rule follows
+        with Image.open(path) as opened:
+            return _upright_rgb(opened, str(path))
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -73,23 +85,30 @@ def _from_array(array: np.ndarray) -> Image.Image:
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
         size = image.width * image.height / 1e6
-        raise ImageError(f"expected at most {MAX_MEGAPIXELS} megapixels, {name} has {size:.0f} ({image.width}×{image.height}). Shrink it first.")
+        raise ImageError(
+            f"expected at most {MAX_MEGAPIXELS} megapixels, {name} has {size:.0f} ({image.width}×{image.height}). Shrink it first."
+        )
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(f"{name} is damaged or cut off: {error}. Copy or save it again.") from error
-    if upright.mode.startswith(("I", "F")):
-        return _from_deep(upright)
-    if upright.has_transparency_data:
-        layer = upright.convert("RGBA")
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # as above
+        raise ImageError(f"{name} is damaged, cut off, or of a kind that cannot be shown: {error}. Copy or save it again.") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _from_deep(image)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return upright.convert("RGB")
+    return image.convert("RGB")
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
     """16- and 32-bit grey: by 257 where it is 16-bit, else stretched from its darkest to its lightest."""
     values = np.asarray(image, np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("some of its values are not numbers")
     if image.mode.startswith("I;16") or (image.mode == "I" and values.min() >= 0 and 255 < values.max() <= 65535):
         scaled = values / 257
     else:

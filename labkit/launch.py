@@ -69,6 +69,8 @@ def lab_command(*, port: int, browser: bool, root: bool, repo: Path = REPO) -> l
         "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",
+        "--ServerApp.log_level=WARN",  # the address is logged as critical, so it stays
+        "--LabApp.log_level=WARN",
     ]
     if (repo / START).exists():
         command.append(f"--LabApp.default_url=/lab/tree/{START.as_posix()}")

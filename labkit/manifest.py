@@ -63,18 +63,25 @@ def read(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise ModelError(f"expected a converted model in {folder}, found no such folder. Make one: labkit convert mini --out {folder}")
     if not path.is_file():
-        raise ModelError(f"expected {NAME} in {folder}, found none: not a model that labkit converted. Make one: labkit convert CHECKPOINT --out DIR")
+        raise ModelError(
+            f"expected {NAME} in {folder}, found none: not a model that labkit converted. Make one: labkit convert CHECKPOINT --out DIR"
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
-            raise ModelError(f"expected schema {SCHEMA} in {path}, found {content['schema']}. Convert the checkpoint again with this labkit.")
+            raise ModelError(
+                f"expected schema {SCHEMA} in {path}, found {content['schema']}. Convert the checkpoint again with this labkit."
+            )
         manifest = Manifest(**{**content, "stop": tuple(content["stop"])})
-    except (ValueError, KeyError, TypeError) as error:
+        sizes = {name: entry["bytes"] for name, entry in manifest.files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is damaged ({error}). Convert the checkpoint again.") from error
-    amiss = [name for name, entry in manifest.files.items() if not (folder / name).is_file() or (folder / name).stat().st_size != entry["bytes"]]
+    amiss = [name for name, size in sizes.items() if not (folder / name).is_file() or (folder / name).stat().st_size != size]
     amiss += [name for name in REQUIRED if name not in manifest.files]
     if amiss:
-        raise ModelError(f"the model in {folder} is not whole: {', '.join(sorted(set(amiss)))} missing or of another size. Convert the checkpoint again.")
+        raise ModelError(
+            f"the model in {folder} is not whole: {', '.join(sorted(set(amiss)))} missing or of another size. Convert the checkpoint again."
+        )
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""Parity: does the converted model compute what the original computes?
+"""Parity: whether the converted model computes what the original computes.
 
 The same pictures and questions go through both, and each stage is compared. The
 first stage that departs is where the conversion went wrong; everything after it is
@@ -87,7 +87,8 @@ class Parity:
         if self.first_departure:
             raise ParityError(
                 f"the converted model departs from the original at {self.first_departure!r} ({MEANING[self.first_departure]}).\n{self}\n"
-                "What comes after that stage only follows from it. Try 8 bits for that part; if that departs too, the exporter and the checkpoint do not fit together."
+                "What comes after that stage only follows from it. Try 8 bits for that part; "
+                "if that departs too, the exporter and the checkpoint do not fit together."
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,8 +102,10 @@ class Parity:
 
     def __str__(self) -> str:
         lines = [f"{'stage':18}{'cosine':>10}{'at least':>10}{'max error':>12}   "]
-        for s in self.stages:
-            lines.append(f"{s.stage:18}{s.cosine:10.6f}{s.least_cosine:10.4f}{s.max_error:12.4g}   {'agrees' if s.holds else 'DEPARTS'}")
+        lines += [
+            f"{s.stage:18}{s.cosine:10.6f}{s.least_cosine:10.4f}{s.max_error:12.4g}   {'agrees' if s.holds else 'DEPARTS'}"
+            for s in self.stages
+        ]
         lines.append(f"{self.same_answers} of {len(self.answers)} answers are word for word the same")
         lines += [f"  {a.question}  original: {a.original}  converted: {a.converted}" for a in self.answers if a.original != a.converted]
         return "\n".join(lines)
@@ -155,7 +158,7 @@ def compare(folder: Path, checkpoint: Checkpoint, *, cases: list[tuple[ImageLike
 
     fits = psutil.virtual_memory().available > 5.5 * checkpoint.parameters
     reference = Reference(checkpoint, dtype="float32" if fits else "bfloat16")
-    worst = {stage: (1.0, 0.0) for stage in STAGES}
+    worst = dict.fromkeys(STAGES, (1.0, 0.0))
     answers = []
     with Model(folder) as model:
         bits = dict.fromkeys(STAGES, model.manifest.options["vision_bits"]) | {"first_logits": model.manifest.options["weight_bits"]}
@@ -168,7 +171,10 @@ def compare(folder: Path, checkpoint: Checkpoint, *, cases: list[tuple[ImageLike
                 if found[stage].shape != expected[stage].shape:
                     raise ParityError(f"expected {stage} of shape {expected[stage].shape}, the converted model gives {found[stage].shape}")
                 near, error = worst[stage]
-                worst[stage] = (min(near, cosine(expected[stage], found[stage])), max(error, float(np.abs(expected[stage] - found[stage]).max())))
+                worst[stage] = (
+                    float(np.minimum(near, cosine(expected[stage], found[stage]))),  # unlike min and max, these keep a NaN
+                    float(np.maximum(error, np.abs(expected[stage] - found[stage]).max())),
+                )
             answers.append(AnswerParity(question=question, original=reference.ask(image, question).text, converted=answer.text))
     stages = tuple(StageParity(stage=s, cosine=worst[s][0], max_error=worst[s][1], least_cosine=LEAST_COSINE[s][bits[s]]) for s in STAGES)
     return Parity(stages=stages, answers=tuple(answers))

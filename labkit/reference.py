@@ -50,7 +50,9 @@ class Reference:
         self.checkpoint = checkpoint
         self._torch: Any = torch
         try:
-            self.model: Any = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True).eval()
+            self.model: Any = Qwen2VLForConditionalGeneration.from_pretrained(
+                folder, dtype=getattr(torch, dtype), local_files_only=True
+            ).eval()
         except (OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"transformers could not load {folder}: {error}") from error
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -84,7 +86,7 @@ class Reference:
         seen: dict[str, Any] = {}
 
         def keep(name: str) -> Any:
-            def hook(module: Any, args: Any, output: Any) -> None:
+            def hook(_: Any, __: Any, output: Any) -> None:
                 seen[name] = output.detach().float().numpy()
 
             return hook

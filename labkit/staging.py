@@ -17,7 +17,7 @@ from labkit.mini.world import MAX_SIDE, MIN_SIDE, RELATIONS, SIZES, Background, 
 
 MOST = 4
 USUAL_SIDE = 44
-FULL = "Four objects stand in the scene, as many as this model has learnt to see. Remove one to add another."
+FULL = "Four objects are the most this model can see. Remove one to add another."
 BACKGROUNDS: dict[str, Background] = {
     "Paper": Background(),
     "Sky": Background(colour=(178, 214, 244), second=(214, 236, 250), pattern="gradient"),
@@ -228,7 +228,8 @@ def _gap(a: Placed, b: Placed) -> float:
 
 
 def _off_middle(scene: Scene, o: Placed) -> float:
-    return abs(o.centre[0] - scene.width / 2) + abs(o.centre[1] - scene.height / 2)
+    """Pixels from the middle between the first two: across only, which leaves room on the other side of their row."""
+    return abs(o.centre[1] - scene.height / 2) if scene.height > scene.width else abs(o.centre[0] - scene.width / 2)
 
 
 def _clear_sides(scene: Scene, new: Placed) -> int:

@@ -25,8 +25,8 @@ IMAGE_STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 def smart_resize(height: int, width: int, *, min_pixels: int, max_pixels: int, factor: int = FACTOR) -> tuple[int, int]:
     """The size at which Qwen2-VL looks at a picture.
 
-    Both sides become multiples of ``factor``, the area lies between the bounds, and
-    the aspect ratio is kept as closely as that allows.
+    Both sides become multiples of ``factor``, the area lies between the bounds but for
+    that rounding, and the aspect ratio is kept as closely as it allows.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ def smart_resize(height: int, width: int, *, min_pixels: int, max_pixels: int, f
         raise ImageError(f"expected a picture with at least one pixel, got {width}×{height}")
     if max(height, width) / min(height, width) > MAX_ASPECT_RATIO:
         raise ImageError(
-            f"expected sides within 1:{MAX_ASPECT_RATIO}, got {width}×{height} pixels; Qwen2-VL refuses such strips. Crop the picture first."
+            f"expected sides within 1:{MAX_ASPECT_RATIO}, got {width}×{height} pixels, which Qwen2-VL refuses. Crop the picture first."
         )
-    rows, cols = max(factor, round(height / factor) * factor), max(factor, round(width / factor) * factor)
+    rows, cols = round(height / factor) * factor, round(width / factor) * factor
     if rows * cols > max_pixels:
         scale = math.sqrt(height * width / max_pixels)
         rows = max(factor, math.floor(height / scale / factor) * factor)
@@ -130,7 +130,8 @@ def merge_order(rows: int, cols: int) -> np.ndarray:
     if rows % MERGE_SIZE or cols % MERGE_SIZE:
         raise ImageError(f"expected a grid with even sides, got {rows}×{cols} patches")
     grid = np.arange(rows * cols).reshape(rows // 2, 2, cols // 2, 2)
-    return grid.transpose(0, 2, 1, 3).reshape(-1)
+    order: np.ndarray = grid.transpose(0, 2, 1, 3).reshape(-1)
+    return order
 
 
 def mrope_positions(before: int, grid_rows: int, grid_cols: int, after: int) -> np.ndarray:

@@ -6,22 +6,27 @@ import contextlib
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit import command
 from labkit.engine.protocol import Arrays, ProtocolError, read_frame, write_frame
 from labkit.errors import EngineCrashed, EngineError, EngineTimeout
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 PACKAGE_PARENT = Path(__file__).parents[2]
 
 
 def native_command() -> tuple[list[str], dict[str, str]]:
     """How a worker is started in this interpreter: argv and environment."""
-    return [sys.executable, "-P", "-m", "labkit.engine.worker"] if sys.version_info >= (3, 11) else [sys.executable, "-m", "labkit.engine.worker"], {
-        "PYTHONPATH": str(PACKAGE_PARENT)
-    }
+    return [sys.executable, "-P", "-m", "labkit.engine.worker"] if sys.version_info >= (3, 11) else [
+        sys.executable,
+        "-m",
+        "labkit.engine.worker",
+    ], {"PYTHONPATH": str(PACKAGE_PARENT)}
 
 
 class EngineProcess:
@@ -85,20 +90,18 @@ class EngineProcess:
             alarm.start()
             finished = False
             try:
-                assert self._process.stdin is not None and self._process.stdout is not None
-                write_frame(self._process.stdin, {"op": op, **values}, arrays)  # type: ignore[arg-type]
+                assert self._process.stdin is not None
+                assert self._process.stdout is not None
+                with self._crashes(op, late, timeout_s):
+                    write_frame(self._process.stdin, {"op": op, **values}, arrays)
                 while True:
-                    header, results = read_frame(self._process.stdout)  # type: ignore[arg-type]
+                    with self._crashes(op, late, timeout_s):
+                        header, results = read_frame(self._process.stdout)
                     if "event" not in header:
                         finished = True
                         break
-                    if on_event:
+                    if on_event:  # outside: an error of the caller's own is not a crash
                         on_event(header)
-            except (EOFError, OSError, ProtocolError, ValueError) as error:
-                if late.is_set():
-                    raise EngineTimeout(op=op, seconds=timeout_s) from error
-                code = self._gone()
-                raise EngineCrashed(op=op, reason=command.exit_words(code), log=command.tail(self.log)) from error
             finally:
                 alarm.cancel()
                 if not finished:  # a half-read reply would be taken for the next one's
@@ -106,6 +109,16 @@ class EngineProcess:
         if "error" in header:
             raise EngineError(op=op, kind=header["error"]["type"], message=header["error"]["message"], log=command.tail(self.log, 4))
         return header, results
+
+    @contextlib.contextmanager
+    def _crashes(self, op: str, late: threading.Event, seconds: float) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError, ProtocolError, ValueError) as error:
+            if late.is_set():
+                raise EngineTimeout(op=op, seconds=seconds) from error
+            reason = command.exit_words(self._gone())
+            raise EngineCrashed(op=op, reason=reason, log=command.tail(self.log)) from error
 
     def _gone(self) -> int:
         """End the process if it has not ended by itself, and say how it ended."""
@@ -132,7 +145,7 @@ class EngineProcess:
             self._process.wait()
         self._folder.cleanup()
 
-    def __enter__(self) -> EngineProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class ProtocolError(Exception):
     """What came is not a frame."""
 
 
-def write_frame(stream: BinaryIO, header: dict[str, Any], arrays: Arrays | None = None) -> None:
+def write_frame(stream: IO[bytes], header: dict[str, Any], arrays: Arrays | None = None) -> None:
     """Write one frame and flush."""
     blobs: dict[str, bytes] = {}
     for name, array in (arrays or {}).items():
@@ -39,7 +39,7 @@ def write_frame(stream: BinaryIO, header: dict[str, Any], arrays: Arrays | None 
     stream.flush()
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], Arrays]:
+def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], Arrays]:
     """Read one frame.
 
     Raises
@@ -57,7 +57,7 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], Arrays]:
         raise ProtocolError(f"expected a header of at most {MAX_HEADER_BYTES} bytes, received one of {length}")
     try:
         header = json.loads(_exactly(stream, length))
-        sizes = dict(header.pop("arrays"))
+        sizes = {str(name): int(size) for name, size in header.pop("arrays").items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProtocolError(f"expected a JSON header with 'arrays', received something else: {error}") from error
     arrays = {}
@@ -69,9 +69,9 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], Arrays]:
     return header, arrays
 
 
-def _exactly(stream: BinaryIO, size: int) -> bytes:
+def _exactly(stream: IO[bytes], size: int) -> bytes:
     parts, left = [], size
-    while left:
+    while left > 0:
         part = stream.read(left)
         if not part:
             raise EOFError("the other side closed the connection")

@@ -43,7 +43,13 @@ class Worker:
         """Versions and machine, as this process sees them."""
         import MNN
 
-        return {"mnn": MNN.version(), "numpy": np.__version__, "python": platform.python_version(), "machine": platform.machine(), "pid": os.getpid()}, {}
+        return {
+            "mnn": MNN.version(),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "pid": os.getpid(),
+        }, {}
 
     # ---- MNN-LLM: the whole model, with its KV cache
 
@@ -54,7 +60,8 @@ class Worker:
         options = {"thread_num": request["threads"], "precision": request["precision"], "memory": request["memory"], "backend_type": "cpu"}
         with open(os.path.join(request["directory"], "config.json"), encoding="utf-8") as file:
             config = json.load(file)
-        # The vision part's options are read only here: set_config({"mllm": …}) is ignored. async off: vision is over when its time is taken.
+        # The vision part's options are read only here: set_config({"mllm": …}) is ignored.
+        # async off: vision is over when its time is taken.
         config |= {**options, "mllm": options, "base_dir": request["directory"] + "/", "async": False, "sampler_type": "greedy"}
         folder = tempfile.TemporaryDirectory()  # not beside the model, which may be read only
         path = os.path.join(folder.name, "config.json")
@@ -99,7 +106,8 @@ class Worker:
         self.send({"event": "prompt", "prompt_tokens": len(ids), "visual_tokens": visual, "vision_s": vision_s, "prefill_s": prefill_s})
         first = logits
         position = len(ids) - (visual - max(rows, cols) if request["positions"] == "mrope" else 0)
-        text, tokens, finished, decoder = "", [], False, codecs.getincrementaldecoder("utf-8")("replace")
+        tokens: list[int] = []
+        text, finished, decoder = "", False, codecs.getincrementaldecoder("utf-8")("replace")
         start = time.perf_counter()
         while len(tokens) < request["max_new_tokens"]:
             token = int(logits.argmax())
@@ -123,17 +131,23 @@ class Worker:
     @staticmethod
     def _logits(variable: Any) -> np.ndarray:
         values: np.ndarray = np.asarray(variable.read(), np.float32)
-        return values.reshape(-1, values.shape[-1])[-1].copy()
+        last: np.ndarray = values.reshape(-1, values.shape[-1])[-1].copy()
+        return last
 
     # ---- the two parts as plain modules: any tensor can be an output
 
     def load_module(self, request: dict[str, Any], arrays: Arrays) -> Reply:
         """Load one .mnn file under a key, with its inputs and outputs by name."""
-        import MNN.nn as nn
+        from MNN import nn
 
         if not os.path.exists(request["file"]):
             raise FileNotFoundError(request["file"])
-        options = {"backend": 0, "precision": PRECISION[request["precision"]], "memory": MEMORY[request["memory"]], "numThread": request["threads"]}
+        options = {
+            "backend": 0,
+            "precision": PRECISION[request["precision"]],
+            "memory": MEMORY[request["memory"]],
+            "numThread": request["threads"],
+        }
         start = time.perf_counter()
         runtime = nn.create_runtime_manager((options,))
         runtime.set_hint(CPU_ENABLE_KLEIDIAI, int(request["kleidiai"]))
@@ -167,7 +181,7 @@ class Worker:
         names = dump["tensorName"]
         ops = [
             {"type": op["type"], "name": op.get("name", ""), "inputs": [names[i] for i in op.get("inputIndexes", [])],
-             "outputs": [names[i] for i in op.get("outputIndexes", [])]}
+             "outputs": [names[i] for i in op.get("outputIndexes", [])], "external": (op.get("main") or {}).get("external")}
             for op in dump["oplists"]
         ]  # fmt: skip
         return {"ops": ops}, {}

@@ -1,8 +1,7 @@
-"""What a lesson shows: one object that reads well as text, in a live notebook and on a page without a kernel.
+"""What a lesson shows: objects that read well as text, in a live notebook and on a page without a kernel.
 
-Cards use plain HTML (paragraphs, details, code) and inline styles that carry no
-meaning of their own, because pages that show notebooks remove scripts, style
-sheets, SVG elements and widgets. Marks are words and signs, never colour alone.
+They use plain HTML and inline styles that carry no meaning of their own: pages that show notebooks
+remove scripts, style sheets, SVG elements and widgets. Marks are words and signs, never colour alone.
 """
 
 from __future__ import annotations
@@ -17,6 +16,19 @@ TEXT_WIDTH = 96
 COLOURS = {"right": "#21918c", "wrong": "#b5367a", "quiet": "#7a7a7a"}
 
 
+class Shown:
+    """Base of what a cell shows: ``str()`` gives its text, `_repr_html_` its page."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **_options: object) -> dict[str, Any]:
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fold:
     """A part that opens on a click: a line, text, and code as it should be typed."""
@@ -28,20 +40,8 @@ class Fold:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Card:
-    """A short message with a title; its text may hold `code` in backticks and blank lines.
-
-    Attributes
-    ----------
-    title
-        One line, with its sign in front ("✔ Right: …").
-    text
-        Paragraphs, separated by blank lines.
-    folds
-        Parts that open on a click; plain text shows them opened.
-    tone
-        "right", "wrong" or "quiet": the colour of the bar beside the card.
-    """
+class Card(Shown):
+    """A message: a title, paragraphs with `code` in backticks, folds; its tone ("right", "wrong", "quiet") colours the bar beside it."""
 
     title: str
     text: str = ""
@@ -56,8 +56,6 @@ class Card:
                 parts.append(textwrap.indent(fold.code.strip("\n"), "    "))
         return "\n\n".join(parts)
 
-    __repr__ = __str__
-
     def _repr_html_(self) -> str:
         body = f"<p><strong>{inline(self.title)}</strong></p>" + markup(self.text)
         for fold in self.folds:
@@ -66,30 +64,26 @@ class Card:
             body += f"<details{opened}><summary>{inline(fold.summary)}</summary>{code}{markup(fold.text)}</details>"
         return f'<div style="border-left: 4px solid {COLOURS[self.tone]}; padding: 2px 14px; margin: 4px 0">{body}</div>'
 
-    def _repr_mimebundle_(self, **_options: object) -> dict[str, Any]:
-        return {"text/plain": str(self), "text/html": self._repr_html_()}
-
 
 def paragraphs(text: str) -> list[str]:
     """The paragraphs of a text, each on one line."""
     return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
+def entries(text: str) -> list[tuple[str, str]]:
+    """The entries of a text: a line that is not indented, and the indented lines below it as one."""
+    parts = (part.partition("\n") for part in re.split(r"\n(?=\S)", text.strip("\n")))
+    return [(head, " ".join(rest.split())) for head, _, rest in parts]
+
+
 def wrap(paragraph: str, *, indent: str = "") -> str:
     """A paragraph in lines that fit an output cell."""
-    return textwrap.fill(
-        paragraph, TEXT_WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+    options: dict[str, Any] = {"initial_indent": indent, "subsequent_indent": indent, "break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(paragraph, TEXT_WIDTH, **options)
 
 
 def inline(text: str) -> str:
-    """HTML of one line of text: escaped, with `code` in backticks.
-
-    Examples
-    --------
-    >>> inline("1 < 2 in `x < y`")
-    '1 &lt; 2 in <code>x &lt; y</code>'
-    """
+    """HTML of one line of text: escaped, with `code` in backticks."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
 
 

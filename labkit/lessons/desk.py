@@ -10,7 +10,7 @@ from labkit.lessons.cards import Card, Fold
 from labkit.lessons.catalogue import EXERCISES, QUIZZES
 from labkit.lessons.exercise import Exercise
 from labkit.lessons.path_map import PathMap
-from labkit.lessons.quizzes import QuizView
+from labkit.lessons.quizzes import Quiz
 
 _hints_shown: dict[str, int] = {}  # in memory: a restarted notebook begins with the first hint again
 
@@ -23,7 +23,7 @@ def check(exercise_id: str, answer: object = None) -> Card:
     exercise_id
         Number of the exercise, "03.2".
     answer
-        The learner's function, or the value that the exercise asks for.
+        The learner's function.
 
     Returns
     -------
@@ -36,13 +36,13 @@ def check(exercise_id: str, answer: object = None) -> Card:
     verdict = exercise.judge(answer)
     name = f"{exercise.id} {exercise.title}"
     if verdict.status == "right":
-        note = store.record(exercises=(exercise.id,)).note
-        return Card(title=f"✔ Right: {name}", text=_join(exercise.why_right, note), tone="right")
+        note = store.record(exercises=[exercise.id]).note
+        return Card(title=f"✔ Right: {name}", text=f"{exercise.why_right}\n\n{note}", tone="right")
     if verdict.status == "not tried":
         todo = f"Replace the body of `{exercise.name}` in the cell above, run that cell, then this one. About {exercise.minutes} minutes."
-        return Card(title=f"○ Not tried yet: {name}", text=_join(verdict.text, todo))
+        return Card(title=f"○ Not tried yet: {name}", text=f"{verdict.text}\n\n{todo}")
     stuck = f'Change your cell, run it, then run this one again. Stuck? `lessons.hint("{exercise.id}")`'
-    return Card(title=f"✘ Not right yet: {name}", text=_join(verdict.text, stuck), tone="wrong")
+    return Card(title=f"✘ Not right yet: {name}", text=f"{verdict.text}\n\n{stuck}", tone="wrong")
 
 
 def hint(exercise_id: str) -> Card:
@@ -51,17 +51,12 @@ def hint(exercise_id: str) -> Card:
     if exercise is None:
         return _unknown("exercise", exercise_id, EXERCISES)
     total = len(exercise.hints)
-    shown = min(_hints_shown.get(exercise.id, 0) + 1, total)
-    _hints_shown[exercise.id] = shown
+    shown = _hints_shown[exercise.id] = min(_hints_shown.get(exercise.id, 0) + 1, total)
     # The very first hint stays folded: it is also what a reader of the executed notebook sees.
-    folds = tuple(
-        Fold(summary=f"Hint {number} of {total}", text=text, open=number == shown > 1)
-        for number, text in enumerate(exercise.hints[:shown], 1)
-    )
-    more = (
-        f'The last one. After it comes `lessons.solution("{exercise.id}")`.' if shown == total else "Run the cell again for the next one."
-    )
-    return Card(title=f"{exercise.id} {exercise.title}: hint {shown} of {total}", text=more, folds=folds)
+    folds = [Fold(summary=f"Hint {i} of {total}", text=text, open=i == shown > 1) for i, text in enumerate(exercise.hints[:shown], 1)]
+    last = f'The last one. After it comes `lessons.solution("{exercise.id}")`.'
+    more = last if shown == total else "Run the cell again for the next one."
+    return Card(title=f"Hint {shown} of {total}: {exercise.id} {exercise.title}", text=more, folds=tuple(folds))
 
 
 def solution(exercise_id: str) -> Card:
@@ -70,20 +65,18 @@ def solution(exercise_id: str) -> Card:
     if exercise is None:
         return _unknown("exercise", exercise_id, EXERCISES)
     fold = Fold(summary="Show the solution", text=exercise.why_right, code=exercise.solution_source)
-    return Card(title=f"{exercise.id} {exercise.title}: one solution", folds=(fold,))
+    return Card(title=f"One solution: {exercise.id} {exercise.title}", folds=(fold,))
 
 
-def quiz(quiz_id: str) -> QuizView | Card:
+def quiz(quiz_id: str) -> Quiz | Card:
     """Show the quiz of a notebook: a widget where a kernel runs, else questions with folded answers."""
-    found = QUIZZES.get(str(quiz_id))
-    return QuizView(quiz=found) if found else _unknown("quiz", quiz_id, QUIZZES)
+    return QUIZZES.get(str(quiz_id)) or _unknown("quiz", quiz_id, QUIZZES)
 
 
 def progress() -> PathMap:
     """Show the path through the notebooks with what is done."""
     done = store.load()
-    found = path_map.stations(tuple(EXERCISES), tuple(QUIZZES), done, path_map.notebooks_here())
-    return PathMap(stations=found, note=done.note)
+    return PathMap(stations=path_map.stations(EXERCISES, QUIZZES, done, path_map.notebooks_here()), note=done.note)
 
 
 def reset() -> Card:
@@ -106,18 +99,14 @@ def restore() -> Card:
         return _trouble("Nothing was restored", error)
     if restored is None:
         return Card(title="Nothing to restore", text="There is no backup: no reset was made, or it was undone already.")
-    done = restored[1]
+    backup, done = restored
     counts = f"exercises done: {len(done.exercises)}, quizzes done: {len(done.quizzes)}."
-    return Card(title="Progress restored", text=_join(f"From `{restored[0].name}`: {counts}", done.note))
+    return Card(title="Progress restored", text=f"From `{backup.name}`: {counts}\n\n{done.note}")
 
 
 def exercises() -> tuple[Exercise, ...]:
     """All exercises, in the order of their numbers."""
     return tuple(EXERCISES[number] for number in sorted(EXERCISES))
-
-
-def _join(*texts: str) -> str:
-    return "\n\n".join(text for text in texts if text)
 
 
 def _trouble(title: str, error: Exception) -> Card:

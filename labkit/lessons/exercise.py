@@ -1,70 +1,24 @@
-"""An exercise as data, and the three things a check can say."""
+"""An exercise as data, and how it is judged: every failure becomes a diagnosis that points at the learner's line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+import dis
+import inspect
+import re
+import textwrap
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
-from typing import Literal
+from typing import Any, Literal
 
-Status = Literal["not tried", "right", "wrong"]
+import numpy as np
 
+from labkit.lessons.cards import entries
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What a check found.
-
-    Attributes
-    ----------
-    status
-        "not tried", "right" or "wrong".
-    kind
-        A short name of the diagnosis, empty when right.
-    text
-        The diagnosis in words.
-    """
-
-    status: Status
-    kind: str = ""
-    text: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exercise:
-    """One exercise: how it is judged, how it is helped, and what tests need to prove it.
-
-    Attributes
-    ----------
-    id
-        Number of the notebook, a dot, number in the notebook: "03.2".
-    title
-        A line; a question reads best.
-    minutes
-        Time a learner needs, about.
-    name
-        The function that the learner writes.
-    why_right
-        Shown with *Right* and under the solution: what there is to learn.
-    judge
-        Takes what the learner passed to ``check`` and never raises.
-    hints
-        From a nudge to nearly the answer; two or more.
-    stub_source, solution_source
-        Python that defines `name`; the stub is what stands in the notebook.
-    wrong_examples
-        For each diagnosis by kind, the body of a wrong function that must receive it.
-    """
-
-    id: str
-    title: str
-    minutes: int
-    name: str
-    why_right: str
-    judge: Callable[[object], Verdict]
-    hints: tuple[str, ...]
-    stub_source: str
-    solution_source: str
-    wrong_examples: Mapping[str, str]
+EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
+Mistakes = Mapping[str, tuple[str, str]]  # by kind: a function's body that makes it, and what to say of it
 
 
 class Untried(Exception):
@@ -76,21 +30,42 @@ class Diagnosis(Exception):
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
-        self.kind = kind
-        self.text = text
+        self.kind, self.text = kind, text
 
 
-def judge(examine: Callable[[object], None]) -> Callable[[object], Verdict]:
-    """Turn a function that raises `Untried` or `Diagnosis`, or returns when all is right, into a judge.
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a check found: a short name of the diagnosis and its words, both empty when right."""
 
-    Anything else that it raises comes from an answer so unusual that it could not
-    even be looked at, and becomes a diagnosis too.
-    """
+    status: Literal["not tried", "right", "wrong"]
+    kind: str = ""
+    text: str = ""
 
-    @wraps(examine)
-    def judged(value: object) -> Verdict:
+
+@dataclass(frozen=True, kw_only=True)
+class Exercise:
+    """One exercise: how it is judged, how it is helped, and what tests need to prove it."""
+
+    id: str  # number of the notebook, a dot, number in the notebook: "03.2"
+    title: str
+    minutes: int  # about
+    usage: str  # the function that the learner writes, "int4_bytes(rows, columns, block_size)"
+    examine: Callable[[Attempt], None]  # raises Untried or Diagnosis, or returns when all is right
+    why_right: str  # shown with *Right* and under the solution: what there is to learn
+    hints: tuple[str, ...]  # from a nudge to nearly the answer; two or more
+    stub_source: str  # what stands in the notebook
+    solution_source: str
+    mistakes: Mistakes  # for each diagnosis, a body that must receive it; the text is empty for those that all exercises share
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.usage.partition("(")[0]
+
+    def judge(self, value: object) -> Verdict:
+        """Judge what was passed to ``check``; never raises."""
         try:
-            examine(value)
+            self.examine(Attempt(value, self.usage, self.mistakes))
         except Untried as nothing:
             return Verdict(status="not tried", kind="untried", text=str(nothing))
         except Diagnosis as diagnosis:
@@ -100,4 +75,144 @@ def judge(examine: Callable[[object], None]) -> Callable[[object], Verdict]:
             return Verdict(status="wrong", kind="unreadable", text=text + "Return plain numbers, strings or NumPy arrays.")
         return Verdict(status="right")
 
-    return judged
+
+def read_mistakes(text: str) -> Mistakes:
+    """Mistakes from a text: lines ``kind: body``, each with its words indented below."""
+    return {head.partition(": ")[0]: (head.partition(": ")[2], words) for head, words in entries(text)}
+
+
+class Attempt:
+    """A learner's function, safe to call.
+
+    Takes what was passed to ``check``, the call as the exercise words it, and the diagnoses of the exercise's own.
+    Raises `Untried` if there is nothing yet (``None``, ``...``), `Diagnosis` if it is no function.
+    """
+
+    def __init__(self, value: object, usage: str, mistakes: Mistakes | None = None) -> None:
+        self.usage, self.name, self.mistakes = usage, usage.partition("(")[0], mistakes or {}
+        self.answered = False
+        self.warnings: tuple[str, ...] = ()  # what NumPy and others said during the latest call
+        if value is None or value is ...:
+            raise Untried
+        if not callable(value):
+            advice = f"Pass its name alone, without brackets: `{self.name}`."
+            raise Diagnosis("not_a_function", f"Expected the function itself, received {describe(value)}. {advice}")
+        self.function = value
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The learner's answer for these arguments (copies of them, so that nothing of ours is changed).
+
+        Raises `Untried` if the first call returns nothing or raises NotImplementedError, `Diagnosis` if a call
+        fails or only some return something.
+        """
+        self._check_parameters(arguments)
+        call = f"{self.name}({', '.join(describe(argument, short=True) for argument in arguments)})"
+        try:
+            with warnings.catch_warnings(record=True) as caught, np.errstate(all="warn"):
+                warnings.simplefilter("always")
+                result = self.function(*copy.deepcopy(arguments))
+        except KeyboardInterrupt:  # the stop button is the learner's
+            raise
+        except BaseException as error:  # noqa: BLE001 - SystemExit from a stray exit() must not end the kernel either
+            if isinstance(error, NotImplementedError) and not self.answered:
+                raise Untried from None
+            raise Diagnosis("raised", f"`{call}` stopped with {explain(error)}") from None
+        if result is None or result is ...:
+            if self.answered:
+                text = f"`{call}` returned nothing, though other calls did. Does every branch of it end in a `return`?"
+                raise Diagnosis("nothing_returned", text)
+            forgotten = "Your function has code in it but gives nothing back. If you think it is finished, a `return` is missing."
+            raise Untried("" if is_empty(self.function) else forgotten)
+        self.answered = True
+        self.warnings = tuple(str(warning.message) for warning in caught)
+        return result
+
+    def _check_parameters(self, arguments: tuple[Any, ...]) -> None:
+        try:
+            signature = inspect.signature(self.function)
+        except (TypeError, ValueError):  # some built-in functions do not tell
+            return
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            received = f"received one with the parameters `{scrub(str(signature))}`."
+            raise Diagnosis("parameters", f"Expected a function that can be called as `{self.usage}`, {received}") from None
+
+    def wrong(self, kind: str, **values: object) -> Diagnosis:
+        """The diagnosis of this kind, to be raised, with values in the {places} of its text."""
+        return Diagnosis(kind, self.mistakes[kind][1].format(**values))
+
+    def misses(self, cases: Sequence[Any], answers: Sequence[Any], expected: Sequence[Any]) -> list[tuple[Any, Any, Any]]:
+        """The cases (tuples of arguments) with a wrong answer, each with answer and expected answer.
+
+        Raises `Diagnosis` if a usual mistake explains all answers: one whose text has no {places} for values.
+        """
+        missed = [row for row in zip(cases, answers, expected, strict=True) if row[1] != row[2]]
+        for kind, (body, text) in self.mistakes.items() if missed else ():
+            if text and "{" not in text:
+                namespace: dict[str, Any] = {"np": np}
+                exec(f"def {self.usage}:\n{textwrap.indent(body, '    ')}", namespace)  # noqa: S102 - the lesson's own text
+                if all(namespace[self.name](*case) == answer for case, answer in zip(cases, answers, strict=True)):
+                    raise self.wrong(kind)
+        return missed
+
+
+def is_empty(function: object) -> bool:
+    """Whether a function's body is only ``...``, ``pass`` or a docstring."""
+    code = getattr(function, "__code__", None)
+    return code is not None and all(instruction.opname in EMPTY_BODY for instruction in dis.get_instructions(code))
+
+
+def explain(error: BaseException) -> str:
+    """Name an exception and the learner's line it came from, without file names or addresses."""
+    lines = str(error).strip().splitlines()
+    message = scrub(lines[0])[:160] if lines else ""
+    named = f"`{type(error).__name__}`" + (f": {message.rstrip('.')}" if message else "")
+    # The first frame is ours; the file of the second is the learner's cell. What they call in
+    # turn (NumPy, say) is of less use to them than their own deepest line.
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    own = [frame for frame in frames if frame.filename == frames[0].filename]
+    if not own:
+        return f"{named}."
+    return f"{named}, in line {own[-1].lineno} of your cell" + (f": `{own[-1].line}`" if own[-1].line else "") + "."
+
+
+def scrub(text: str) -> str:
+    """Text without memory addresses, which differ from run to run."""
+    return re.sub(r"0x[0-9a-fA-F]+", "0x…", text)
+
+
+def describe(value: object, *, short: bool = False) -> str:
+    """A value in a few words: its type, and its shape and dtype or its text."""
+    if isinstance(value, np.ndarray):
+        return f"{value.size} numbers" if short else f"an array of shape {value.shape}, {value.dtype}"
+    if isinstance(value, np.generic):
+        return str(value.item()) if short else f"the {value.dtype} `{value.item()}`"
+    if isinstance(value, (tuple, list)) and not short:
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, (bool, int, float, str, tuple, list, dict)):
+        text = scrub(repr(value))
+        text = text if len(text) <= 90 else text[:89] + "…"
+        return text if short else f"the {type(value).__name__} `{text}`"
+    return f"a value of type `{type(value).__name__}`"
+
+
+def whole_number(value: object, what: str) -> int:
+    """A count, or the diagnosis of what stands in its place."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    text = f"Expected {what} as a whole number (int), received {describe(value)}."
+    if isinstance(value, (float, np.floating)):
+        raise Diagnosis("float", f"{text} A count has no decimal places: divide with `//`, not with `/`.")
+    raise Diagnosis("type", text)
+
+
+def real_number(value: object, what: str) -> float:
+    """A single number, or the diagnosis of what stands in its place; NaN and infinity pass."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(())[()]
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        return float(value)
+    raise Diagnosis("type", f"Expected {what} as one number (float), received {describe(value)}.")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal
 from urllib.parse import quote
 
-from labkit.lessons.cards import inline
+from labkit import paths
+from labkit.errors import LabkitError
+from labkit.lessons.cards import Shown, inline
 from labkit.lessons.store import Progress
 
-NOTEBOOKS: Mapping[str, str] = {
+NOTEBOOKS = {
     "00_start_here": "Start here",
     "01_build_mnn_with_kleidiai": "Build MNN with KleidiAI",
     "02_inside_a_kleidiai_kernel": "Inside a KleidiAI kernel",
@@ -21,46 +22,24 @@ NOTEBOOKS: Mapping[str, str] = {
     "06_accelerated_vs_baseline": "Accelerated versus baseline",
 }
 SIGNS = {"done": "✔", "begun": "◐", "open": "○", "to come": "·"}
-WIDTH, HEIGHT, FIRST, STEP = 896, 136, 64, 128
+WIDTH, HEIGHT, FIRST, STEP = 896, 156, 64, 128
 DONE, LINE, INK = "#21918c", "#8a8a8a", "#222222"
-
-State = Literal["done", "begun", "open", "to come"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Station:
-    """One notebook on the path: its file name without ending, its title, and how much of it is done."""
+    """One notebook on the path: its file name without ending, its title, how much of it is done; its state is a key of SIGNS."""
 
     notebook: str
     title: str
-    exists: bool
-    exercises: int = 0
-    exercises_done: int = 0
-    quiz: bool = False
-    quiz_done: bool = False
-
-    @property
-    def state(self) -> State:
-        """Where the learner stands with it."""
-        total, done = self.exercises + self.quiz, self.exercises_done + self.quiz_done
-        if not self.exists:
-            return "to come"
-        if total and done == total:
-            return "done"
-        return "begun" if done else "open"
-
-    @property
-    def words(self) -> str:
-        """The same in words: "1 of 2 exercises, quiz open"."""
-        if not self.exists:
-            return "to come"
-        parts = [f"{self.exercises_done} of {self.exercises} exercises"] if self.exercises else []
-        parts += [f"quiz {'done' if self.quiz_done else 'open'}"] if self.quiz else []
-        return ", ".join(parts) or "to read"
+    state: str
+    words: str
+    exercises: int
+    exercises_done: int
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class PathMap:
+class PathMap(Shown):
     """What ``lessons.progress()`` shows."""
 
     stations: tuple[Station, ...]
@@ -69,7 +48,7 @@ class PathMap:
     @property
     def summary(self) -> str:
         """One sentence: how many of the notebooks that are here are done."""
-        here = [station for station in self.stations if station.exists]
+        here = [station for station in self.stations if station.state != "to come"]
         done = sum(station.state == "done" for station in here)
         exercises, solved = sum(station.exercises for station in here), sum(station.exercises_done for station in here)
         return f"Your path: {done} of {len(here)} notebooks done, {solved} of {exercises} exercises solved."
@@ -78,79 +57,55 @@ class PathMap:
         rows = [f"  {SIGNS[station.state]} {station.notebook:<28} {station.words}" for station in self.stations]
         return "\n".join([self.summary, *rows, *([self.note] if self.note else [])])
 
-    __repr__ = __str__
-
     def _repr_html_(self) -> str:
         # The picture is an image with alternative text: pages that show notebooks drop SVG elements, but keep images.
         alt = html.escape(self.summary + " " + "; ".join(f"{station.title}: {station.words}" for station in self.stations) + ".")
         picture = f'<img alt="{alt}" width="{WIDTH}" src="data:image/svg+xml;charset=utf-8,{quote(self.to_svg())}"/>'
-        rows = "".join(_row(station) for station in self.stations)
-        head = "<tr><th>Notebook</th><th>Done</th></tr>"
+        table = "<tr><th>Notebook</th><th>Done</th></tr>"
+        for station in self.stations:
+            name = html.escape(f"{station.notebook[:2]} {station.title}")
+            link = f'<a href="{station.notebook}.ipynb">{name}</a>' if station.state != "to come" else name
+            cells = (f'<td style="text-align: left">{cell}</td>' for cell in (link, f"{SIGNS[station.state]} {station.words}"))
+            table += f"<tr>{''.join(cells)}</tr>"
         note = f"<p>{inline(self.note)}</p>" if self.note else ""
-        return f"<div><p><strong>{html.escape(self.summary)}</strong></p>{picture}<table>{head}{rows}</table>{note}</div>"
-
-    def _repr_mimebundle_(self, **_options: object) -> dict[str, Any]:
-        return {"text/plain": str(self), "text/html": self._repr_html_()}
+        return f"<div><p><strong>{html.escape(self.summary)}</strong></p>{picture}<table>{table}</table>{note}</div>"
 
     def to_svg(self) -> str:
         """The picture: a line of stations, full when done, half when begun, dashed while to come."""
-        title = html.escape(self.summary)
         last = FIRST + STEP * (len(self.stations) - 1)
+        drawn = "".join(_drawn(station, FIRST + STEP * i) for i, station in enumerate(self.stations))
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-            f'font-family="sans-serif" text-anchor="middle" fill="{INK}"><title>{title}</title>'
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="sans-serif" '
+            f'text-anchor="middle" fill="{INK}"><title>{html.escape(self.summary)}</title>'
             f'<rect width="{WIDTH}" height="{HEIGHT}" rx="8" fill="white"/>'
-            f'<line x1="{FIRST}" y1="44" x2="{last}" y2="44" stroke="{LINE}" stroke-width="3"/>'
-            + "".join(_drawn(station, FIRST + STEP * i) for i, station in enumerate(self.stations))
-            + "</svg>"
+            f'<line x1="{FIRST}" y1="44" x2="{last}" y2="44" stroke="{LINE}" stroke-width="3"/>{drawn}</svg>'
         )
 
 
-def stations(exercises: tuple[str, ...], quizzes: tuple[str, ...], progress: Progress, existing: frozenset[str]) -> tuple[Station, ...]:
-    """The seven stations.
-
-    Parameters
-    ----------
-    exercises, quizzes
-        Numbers of all that there are.
-    progress
-        What is done.
-    existing
-        Names of the notebooks in this checkout, without ending.
-    """
+def stations(exercises: Collection[str], quizzes: Collection[str], progress: Progress, existing: Collection[str]) -> tuple[Station, ...]:
+    """The seven stations, from the numbers of all exercises and quizzes, what is done, and the names of the notebooks that exist."""
     found = []
     for notebook, title in NOTEBOOKS.items():
         number = notebook[:2]
         own = {exercise for exercise in exercises if exercise.startswith(f"{number}.")}
-        found.append(
-            Station(
-                notebook=notebook,
-                title=title,
-                exists=notebook in existing,
-                exercises=len(own),
-                exercises_done=len(own & progress.exercises),
-                quiz=number in quizzes,
-                quiz_done=number in quizzes and number in progress.quizzes,
-            )
-        )
+        solved, quiz, quiz_done = own & progress.exercises, number in quizzes, number in quizzes and number in progress.quizzes
+        parts = [f"{len(solved)} of {len(own)} exercises"] if own else []
+        parts += [f"quiz {'done' if quiz_done else 'open'}"] if quiz else []
+        state, words = "begun" if solved or quiz_done else "open", ", ".join(parts) or "to read"
+        if parts and solved == own and quiz_done == quiz:
+            state = "done"
+        if notebook not in existing:
+            state = words = "to come"
+        found.append(Station(notebook=notebook, title=title, state=state, words=words, exercises=len(own), exercises_done=len(solved)))
     return tuple(found)
 
 
 def notebooks_here() -> frozenset[str]:
     """Names of the notebooks in this checkout, without ending; none where there is no checkout."""
-    from labkit import paths
-    from labkit.errors import LabkitError
-
     try:
         return frozenset(path.stem for path in (paths.repository() / "notebooks").glob("*.ipynb"))
     except (LabkitError, OSError):
         return frozenset()
-
-
-def _row(station: Station) -> str:
-    name = html.escape(f"{station.notebook[:2]} {station.title}")
-    link = f'<a href="{station.notebook}.ipynb">{name}</a>' if station.exists else name
-    return f'<tr><td style="text-align: left">{link}</td><td style="text-align: left">{SIGNS[station.state]} {station.words}</td></tr>'
 
 
 def _drawn(station: Station, x: int) -> str:
@@ -161,16 +116,17 @@ def _drawn(station: Station, x: int) -> str:
     if station.state == "begun":
         drawing += f'<path d="M {x} 22 a 22 22 0 0 0 0 44 z" fill="{DONE}" fill-opacity="0.35"/>'
     drawing += f'<text x="{x}" y="50" font-size="17" font-weight="bold" fill="{ink}">{"✔" if full else station.notebook[:2]}</text>'
-    colour = "#6a6a6a" if station.state == "to come" else INK
-    lines = _two_lines(station.title)
-    for i, line in enumerate(lines):
-        drawing += f'<text x="{x}" y="{86 + 15 * i}" font-size="13" fill="{colour}">{html.escape(line)}</text>'
-    return drawing + f'<text x="{x}" y="{88 + 15 * len(lines)}" font-size="11" fill="#555555">{html.escape(station.words)}</text>'
+    title = [(15, "#6a6a6a" if station.state == "to come" else INK, line) for line in _two_lines(station.title)]
+    y = 78
+    for size, colour, line in [*title, *((12, "#555555", line) for line in station.words.split(", "))]:
+        y += size + 3
+        drawing += f'<text x="{x}" y="{y}" font-size="{size}" fill="{colour}">{html.escape(line)}</text>'
+    return drawing
 
 
 def _two_lines(title: str) -> list[str]:
     words = title.split()
-    if len(title) <= 16:
+    if len(title) <= 12:
         return [title]
     cut = min(range(1, len(words)), key=lambda i: abs(len(" ".join(words[:i])) - len(" ".join(words[i:]))))
     return [" ".join(words[:cut]), " ".join(words[cut:])]

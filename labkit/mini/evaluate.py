@@ -120,7 +120,9 @@ def score_reference(reference: Reference, cases: list[Case], *, on_case: Callabl
             outcomes[index] = _outcome(case, text)
         if on_case:
             on_case(len(outcomes))
-    return Score(engine=f"transformers {str(reference.model.dtype).removeprefix('torch.')}", outcomes=tuple(outcomes[i] for i in range(len(cases))))
+    return Score(
+        engine=f"transformers {str(reference.model.dtype).removeprefix('torch.')}", outcomes=tuple(outcomes[i] for i in range(len(cases)))
+    )
 
 
 def _by_size(cases: list[Case], batch: int) -> Iterator[list[int]]:
@@ -161,5 +163,7 @@ def table(scores: list[Score]) -> str:
             lines.append(f"{label:16}{found[0][1]:6}  " + "  ".join(f"{100 * right / total:25.1f}%" for right, total in found))
     for score in scores:
         lines += ["", f"commonest wrong answers, {score.engine}:"]
-        lines += [f"  {count:3} × {task:9} expected {expected!r}, answered {answered!r}" for task, expected, answered, count in score.confusions()]
+        lines += [
+            f"  {count:3} × {task:9} expected {expected!r}, answered {answered!r}" for task, expected, answered, count in score.confusions()
+        ]
     return "\n".join(lines)

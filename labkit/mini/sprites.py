@@ -7,7 +7,7 @@ the result stands in ``data/sprites`` with its licence.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -28,7 +28,7 @@ EMOJI: dict[str, str] = dict(
 NAMES: tuple[str, ...] = tuple(EMOJI)
 
 
-@lru_cache(maxsize=None)
+@cache
 def sprite(name: str, side: int = SIDE) -> Image.Image:
     """The picture of one object, as RGBA, ``side`` × ``side`` pixels.
 
@@ -40,7 +40,7 @@ def sprite(name: str, side: int = SIDE) -> Image.Image:
     if name not in EMOJI:
         raise KeyError(f"{name!r} is not one of the {len(NAMES)} objects: {', '.join(NAMES)}")
     with Image.open(SPRITES / f"{name}.png") as picture:
-        full = picture.convert("RGBA")
+        full: Image.Image = picture.convert("RGBA")
     return full if side == SIDE else full.resize((side, side), Image.Resampling.LANCZOS)
 
 

@@ -2,7 +2,10 @@
 
 Two phases, both seeded and resumable. First the vision tower alone learns to name
 the object under each visual token; from scratch, the language model would find
-nothing to hold on to. Then the whole model learns to answer, several questions to a
+nothing to hold on to. The words for the objects then begin where the tower already
+points, and stay near it, and one head of the second layer is shown where to look, so
+that "cat" in a question finds the cat in the picture.
+Then the whole model learns to answer, several questions to a
 picture: the picture stands once in the sequence, and each question and answer sees
 the picture and itself, not its neighbours.
 
@@ -28,15 +31,18 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import distributed, multiprocessing
+from torch import distributed
+from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor
 
 from labkit.mini.sprites import NAMES, sprite
 from labkit.mini.tokens import SYSTEM, make_tokenizer
-from labkit.mini.world import SIZES, Scene, random_question, random_scene, render_array
+from labkit.mini.world import SIZES, Scene, plural, random_question, random_scene, render_array
 from labkit.vision import FACTOR, PATCH_SIZE, mrope_positions, pixel_values
 
+POINTING_LAYER = 1
+MOST_CELLS = 8  # rows or columns of visual tokens in the largest scene, and some room
 MIN_PIXELS, MAX_PIXELS = 112 * 112, 140 * 140
 
 
@@ -53,7 +59,8 @@ class TrainPlan:
     questions: int = 6
     lr: float = 1.5e-3
     tower_share: float = 0.5
-    cells_weight: float = 0.2
+    cells_weight: float = 0.3
+    pointing_weight: float = 0.3
     weight_decay: float = 0.02
 
 
@@ -130,6 +137,7 @@ class Packer:
         self.before = self.encode(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n<|vision_start|>")
         self.after = self.encode("<|vision_end|>")
         self.cache: dict[str, list[int]] = {}
+        self.words = [{self.encode(f" {n}")[0], self.encode(f" {plural(n)}")[0]} for n in NAMES]
 
     def _ids(self, text: str) -> list[int]:
         if text not in self.cache:
@@ -146,11 +154,15 @@ class Packer:
         # too far on. Half of the answers are learned there, so that the checkpoint also talks in `llm_demo`.
         jump = rows * cols - max(rows, cols)
         all_ids, all_targets, all_blocks, all_positions = [], [], [], []
-        for scene in batch:
+        subjects: list[tuple[int, int, int]] = []  # scene, place of the word in the sequence, object
+        for row, scene in enumerate(batch):
             ids, targets, blocks, places = list(prefix), [-100] * len(prefix), [0] * len(prefix), [positions]
             for number in range(1, questions + 1):
                 q = random_question(rng, scene)
                 asked, answered = self._ids(f"{q.text}<|im_end|>\n<|im_start|>assistant\n"), self._ids(f"{q.answer}<|im_end|>")
+                if q.subject:
+                    which = NAMES.index(q.subject)
+                    subjects += [(row, len(ids) + at, which + 1) for at, token in enumerate(asked) if token in self.words[which]]
                 ids += asked + answered
                 targets += [-100] * (len(asked) - 1) + answered + [-100]
                 blocks += [number] * (len(asked) + len(answered))
@@ -171,6 +183,7 @@ class Packer:
             "targets": _padded(all_targets, length, -100),
             "positions": torch.stack([_padded([p[axis].tolist() for p in all_positions], length, 0) for axis in range(3)]),
             "mask": mask[:, None],
+            "subjects": torch.tensor(subjects).reshape(-1, 3),
         }
 
 
@@ -191,12 +204,18 @@ class Trainer:
         self.model = Qwen2VLForConditionalGeneration(model_config(self.tokenizer))
         self.tower = self.model.model.visual
         self.head = torch.nn.Linear(192, len(NAMES) + 1)
+        self.places = torch.nn.Linear(192, 2 * MOST_CELLS)
+        spellings = ([f" {n}" for n in NAMES], [f" {plural(n)}" for n in NAMES], [n.capitalize() for n in NAMES])
+        self.words = [[self.pack.encode(word)[0] for word in words] for words in spellings]
+        self.pointing = self.model.model.language_model.layers[POINTING_LAYER].self_attn
+        self.pointing.register_forward_pre_hook(self._remember, with_kwargs=True)
+        self.remembered: dict[str, Any] = {}
         self.phase, self.step = "tower", 0
         self.optimizer = self._optimizer()
 
     def _optimizer(self) -> torch.optim.AdamW:
         tower = [*self.tower.parameters(), *self.head.parameters()]
-        rest = [p for n, p in self.model.named_parameters() if not n.startswith("model.visual")]
+        rest = [p for n, p in self.model.named_parameters() if not n.startswith("model.visual")] + [*self.places.parameters()]
         groups = [{"params": tower, "scale": 1.0}]
         if self.phase == "model":
             groups = [{"params": tower, "scale": self.plan.tower_share}, {"params": rest, "scale": 1.0}]
@@ -204,6 +223,7 @@ class Trainer:
 
     @property
     def total(self) -> int:
+        """Steps of the present phase."""
         return self.plan.tower_steps if self.phase == "tower" else self.plan.steps
 
     def _rate(self) -> float:
@@ -212,7 +232,10 @@ class Trainer:
         return self.plan.lr * min(1.0, (self.step + 1) / 200) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
     def _cells_loss(self, tokens: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, float]:
-        logits = self.head(tokens)
+        weight = self.head.weight
+        if self.phase == "model":  # named by the words themselves: a visual token is drawn to the word of what it shows
+            weight = torch.cat([weight[:1], self.model.get_input_embeddings().weight[self.words[0]]])
+        logits = functional.linear(tokens, weight, self.head.bias)
         named = cells > 0
         right = float((logits.argmax(-1)[named] == cells[named]).float().mean())
         return functional.cross_entropy(logits, cells, ignore_index=-100), right
@@ -235,7 +258,10 @@ class Trainer:
             logits, targets = self._answer_logits(packed, tokens)
             answers = functional.cross_entropy(logits, targets)
             shown["answer tokens"] = float((logits.argmax(-1) == targets).float().mean())
-            loss = answers + self.plan.cells_weight * cells_loss
+            pointing_loss, shown["pointing"] = self._pointing_loss(packed["subjects"], picture["cells"].reshape(len(batch), -1))
+            places_loss = self._places_loss(batch[0].height // FACTOR, batch[0].width // FACTOR)
+            shown["places"] = float(places_loss.detach())
+            loss = answers + self.plan.cells_weight * cells_loss + self.plan.pointing_weight * (pointing_loss + 0.5 * places_loss)
         shown = {"loss": float(loss.detach()), **shown}
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -244,9 +270,60 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         if self.phase == "tower" and self.step >= self.total:
+            self.point_words_at_pictures()
             self.phase, self.step = "model", 0
             self.optimizer = self._optimizer()
         return shown
+
+    def _remember(self, _: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        self.remembered = kwargs
+
+    def _pointing_loss(self, subjects: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """How far head L1H0 is from looking, at the word for an object in a question, at the object's visual tokens.
+
+        Where there is no such object, it shall look at ``<|vision_start|>``.
+
+        Without it the answers alone must find a chain of two heads, word to object and end of question to
+        word, and "Is there a cat?" stays at chance for thousands of steps.
+        """
+        hidden, (cos, sin) = self.remembered["hidden_states"], self.remembered["position_embeddings"]
+        width, section = self.pointing.head_dim, self.pointing.rope_scaling["mrope_section"] * 2
+        cos, sin = (torch.cat([part[i % 3] for i, part in enumerate(x.split(section, dim=-1))], dim=-1) for x in (cos, sin))
+        scene, place, what = subjects.unbind(1)
+        image = slice(len(self.pack.before) - 1, len(self.pack.before) + cells.shape[1])  # <|vision_start|> stands for "nowhere"
+
+        def turned(x: torch.Tensor, layer: torch.nn.Linear, at: Any) -> torch.Tensor:
+            y = functional.linear(x, layer.weight[:width], layer.bias[:width])
+            half = torch.cat([-y[..., width // 2 :], y[..., : width // 2]], dim=-1)
+            return y * cos[at] + half * sin[at]
+
+        query = turned(hidden[scene, place], self.pointing.q_proj, (scene, place))
+        key = turned(hidden[:, image], self.pointing.k_proj, (slice(None), image))
+        scores = torch.einsum("md,mnd->mn", query, key[scene]) / math.sqrt(width)
+        match = cells[scene] == what[:, None]
+        match = torch.cat([~match.any(1, keepdim=True), match], dim=1)
+        inside = scores.masked_fill(~match, -math.inf).logsumexp(1)
+        right = match.gather(1, scores.argmax(1, keepdim=True)).float().mean()
+        return (scores.logsumexp(1) - inside).mean(), float(right)
+
+    def _places_loss(self, rows: int, cols: int) -> torch.Tensor:
+        """How far each visual token is, after the first layer, from telling its own row and column.
+
+        The tower's positions are relative, so only here, measured from ``<|vision_start|>``, can a token know its place.
+        """
+        hidden = self.remembered["hidden_states"][:, len(self.pack.before) : len(self.pack.before) + rows * cols]
+        guess = self.places(hidden).flatten(0, 1)
+        row, col = (
+            torch.arange(rows * cols).repeat(hidden.shape[0]).div(cols, rounding_mode="floor"),
+            torch.arange(cols).repeat(hidden.shape[0] * rows),
+        )
+        return functional.cross_entropy(guess[:, :MOST_CELLS], row) + functional.cross_entropy(guess[:, MOST_CELLS:], col)
+
+    @torch.no_grad()
+    def point_words_at_pictures(self) -> None:
+        """Let the words for each object begin in the direction in which the tower shows it."""
+        for words in self.words:
+            self.model.get_input_embeddings().weight[words] += self.head.weight[1:]
 
     def _share_gradients(self) -> None:
         """Average the gradients over workers, in one message."""
@@ -275,6 +352,7 @@ class Trainer:
         """Write where the run stands; the old state stays until the new one is whole."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
+        tensors |= {f"places.{k}": v for k, v in self.places.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
         folder.mkdir(parents=True, exist_ok=True)
@@ -298,6 +376,7 @@ class Trainer:
         self.optimizer = self._optimizer()
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         self.head.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("head.")})
+        self.places.load_state_dict({k[7:]: v for k, v in tensors.items() if k.startswith("places.")}, strict=False)
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("optimizer."):
@@ -332,15 +411,18 @@ def work(worker: int, plan: TrainPlan, out: Path, save_every: int, rendezvous: s
     resumed = trainer.resume(state)
     if worker == 0:
         print(f"{sum(p.numel() for p in trainer.model.parameters()):,} parameters,", "resumed" if resumed else "from the start", flush=True)
-    begun, done, sums = time.perf_counter(), 0, {}
-    for shown in steps(trainer):
-        done += 1
+    begun = time.perf_counter()
+    sums: dict[str, float] = {}
+    for done, shown in enumerate(steps(trainer), 1):
         sums = {k: sums[k] * 0.98 + v * 0.02 if k in sums else v for k, v in shown.items()}
         if worker == 0 and done % 50 == 0:
             pace = (time.perf_counter() - begun) / done
             left = pace * (trainer.total - trainer.step) / 60
             numbers = " ".join(f"{k} {v:.4f}" for k, v in sums.items())
-            print(f"{trainer.phase} {trainer.step}/{trainer.total} {numbers} | {pace:.2f} s a step, {left:.0f} min left in this phase", flush=True)
+            print(
+                f"{trainer.phase} {trainer.step}/{trainer.total} {numbers} | {pace:.2f} s a step, {left:.0f} min left in this phase",
+                flush=True,
+            )
         if worker == 0 and done % save_every == 0:
             trainer.save(state)
     if worker == 0:
@@ -350,7 +432,9 @@ def work(worker: int, plan: TrainPlan, out: Path, save_every: int, rendezvous: s
 
 def main(argv: list[str] | None = None) -> int:
     """Command line of the training."""
-    parser = argparse.ArgumentParser(prog="python -m labkit.mini.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m labkit.mini.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path, help="folder of the finished checkpoint; the running state is kept beside it in OUT.state")
     parser.add_argument("--save-every", type=int, default=200, metavar="STEPS", help="how often the state is kept (default 200)")
     for name, value in asdict(TrainPlan()).items():
@@ -360,7 +444,7 @@ def main(argv: list[str] | None = None) -> int:
     with TemporaryDirectory() as meeting:
         job = (plan, args.out, args.save_every, f"file://{meeting}/workers")
         if plan.workers > 1:
-            multiprocessing.spawn(work, job, nprocs=plan.workers)
+            spawn(work, job, nprocs=plan.workers)
         else:
             work(0, *job)
     print(f"checkpoint in {args.out}; score it with: labkit eval --checkpoint {args.out}")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -151,7 +152,7 @@ def _side_of(a: Placed, b: Placed) -> str | None:
 def _ordered(scene: Scene) -> bool:
     """True when the left-to-right order of kinds is beyond doubt."""
     columns = sorted(min(o.centre[0] for o in scene.named(kind)) for kind in scene.kinds)
-    return all(right - left >= 9 for left, right in zip(columns, columns[1:], strict=False))
+    return all(right - left >= 9 for left, right in pairwise(columns))
 
 
 def _describe(scene: Scene) -> str | None:
@@ -391,7 +392,7 @@ def _apart(a: Placed, b: Placed) -> bool:
     return abs(a.centre[0] - b.centre[0]) >= reach or abs(a.centre[1] - b.centre[1]) >= reach
 
 
-_WEIGHTS = {"describe": 4, "relation": 6, "is_there": 2, "how_many": 3, "which": 3, "where": 3}
+_WEIGHTS = {"describe": 4, "relation": 6, "is_there": 5, "how_many": 3, "which": 3, "where": 5}
 
 
 def random_question(rng: np.random.Generator, scene: Scene) -> Question:

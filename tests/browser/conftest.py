@@ -23,9 +23,10 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from labkit.hardware import find_browser
+
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 120  # a busy machine starts a server or a kernel slowly
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET_SETTINGS = {
     "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/docmanager-extension/plugin.jupyterlab-settings": {"autosave": False},
@@ -44,9 +45,9 @@ class Lab:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    found = find_browser()
     if found:
-        return found
+        return str(found)
     line = "The browser tests need Chromium. Type: sudo apt-get install -y chromium"
     if os.environ.get("CI") == "true":
         pytest.fail(line)
@@ -62,6 +63,12 @@ def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
         file = home / "settings" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(settings))
+    labkit_home = home / "labkit"
+    labkit_home.mkdir()
+    if "LABKIT_HOME" in os.environ:  # a home made for tests: use the models converted there, but not its progress
+        cache = Path(os.environ["LABKIT_HOME"]).resolve() / "cache"
+        cache.mkdir(parents=True, exist_ok=True)
+        (labkit_home / "cache").symlink_to(cache, target_is_directory=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -75,7 +82,7 @@ def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
         "JUPYTER_TOKEN": server.token,  # not on the command line, where every user could read it
         "IPYTHONDIR": str(home / "ipython"),
-        "LABKIT_HOME": os.environ.get("LABKIT_HOME", str(home / "labkit")),
+        "LABKIT_HOME": str(labkit_home),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
@@ -175,23 +182,23 @@ class OpenNotebook:
         """The scene composer of this notebook, scrolled into view and ready."""
         return ComposerHand(self)
 
-    def shot(self, name: str, what: Locator | None = None) -> Path:
-        """Keep a screenshot of the window, or of one element."""
+    def shot(self, name: str) -> Path:
+        """Keep a screenshot of the window."""
         file = self.screenshots / f"{name}.png"
-        (what or self.page).screenshot(path=file, animations="disabled")
+        self.page.screenshot(path=file, animations="disabled")
         return file
 
 
 class ComposerHand:
     """Mouse and keyboard for the scene composer, and the kernel's view of it."""
 
-    KERNEL = "[o for o in __import__('gc').get_objects() if type(o).__name__ == 'Composer'][-1]"
-
     def __init__(self, notebook: OpenNotebook) -> None:
         self.notebook = notebook
         self.page = notebook.page
-        self.root = self.page.locator(".labkit-composer[data-ready]")
+        self.root = self.page.locator(".labkit-composer[data-model]")
         self.root.wait_for(state="attached")
+        wanted = f"type(o).__name__ == 'Composer' and o.model_id == {self.root.get_attribute('data-model')!r}"
+        self.widget = f"next(o for o in __import__('gc').get_objects() if {wanted})"
         self.root.scroll_into_view_if_needed()
 
     def object(self, name: str) -> Locator:
@@ -199,7 +206,7 @@ class ComposerHand:
 
     def objects(self) -> list[dict[str, Any]]:
         """What stands in the scene, by the kernel: name, x, y, side."""
-        found = self.notebook.kernel(f"[vars(o) for o in {self.KERNEL}.scene.objects]")
+        found = self.notebook.kernel(f"[vars(o) for o in {self.widget}.scene.objects]")
         assert isinstance(found, list)
         return found
 
@@ -219,11 +226,16 @@ class ComposerHand:
         assert isinstance(found, list)
         return found
 
+    def shot(self, name: str) -> Path:
+        """Keep a screenshot of the window with the composer at its top."""
+        self.root.evaluate("(root) => root.scrollIntoView({block: 'start'})")
+        return self.notebook.shot(name)
+
     def settle(self) -> None:
         """Wait until the browser shows the kernel's present scene, and compare the two pixel by pixel."""
-        revision, digest = self.notebook.kernel(
-            f"(lambda c: [c.stage['revision'], __import__('hashlib').sha256(c.picture().convert('RGBA').tobytes()).hexdigest()])({self.KERNEL})"
-        )
+        pixels = "c.picture().convert('RGBA').tobytes()"
+        digest = f"__import__('hashlib').sha256({pixels}).hexdigest()"
+        revision, digest = self.notebook.kernel(f"(lambda c: [c.stage['revision'], {digest}])({self.widget})")
         canvas = self.root.locator("canvas")
         expect(canvas).to_have_attribute("data-revision", str(revision))
         shown = canvas.evaluate(
@@ -254,13 +266,39 @@ class ComposerHand:
 
     def status(self, status: str) -> None:
         """Wait until the question asked last is in this state: thinking, done or failed."""
-        expect(self.page.locator(f".labkit-composer[data-status={status}]")).to_be_visible()
+        expect(self.root).to_have_attribute("data-status", status)
 
     def empty(self) -> None:
         """Start from an empty scene."""
-        clear = self.root.get_by_role("button", name="Clear", exact=True)
-        clear.click()
+        if self.objects():
+            self.root.get_by_role("button", name="Clear", exact=True).click()
         expect(self.root.locator(".lc-object")).to_have_count(0)
+
+    def visit(self) -> str:
+        """What a learner does first: a cat beside a pizza, by mouse and by keyboard, and a question. Returns the answer."""
+        self.empty()
+        for name in ("cat", "pizza"):
+            self.root.get_by_role("button", name=name, exact=True).click()
+            expect(self.object(name)).to_have_count(1)
+        self.settle()
+        before = self.objects()
+        self.drag("cat", -5, 8)
+        expect(self.root.locator(".lc-notice")).to_contain_text("Cat: column")
+        self.object("pizza").press("ArrowRight")
+        expect(self.root.locator(".lc-notice")).to_contain_text("Pizza: column")
+        self.settle()
+        cat, pizza = self.objects()
+        assert (cat["x"], cat["y"]) == (before[0]["x"] - 5, before[0]["y"] + 8)
+        assert (pizza["x"], pizza["y"]) == (before[1]["x"] + 1, before[1]["y"])
+        self.root.get_by_role("button", name="Left of …").click()
+        self.root.get_by_label("About").select_option("pizza")
+        words = self.root.get_by_role("textbox", name="Question")
+        assert words.input_value() == "What is left of the pizza?"
+        words.press("Enter")
+        self.status("done")
+        expect(self.root.locator(".lc-asked")).to_have_text("“What is left of the pizza?”")
+        self.root.locator(".lc-answer").scroll_into_view_if_needed()
+        return self.root.locator(".lc-live").inner_text()
 
 
 @pytest.fixture(scope="session")
@@ -289,7 +327,10 @@ def open_notebook(lab: Lab, browser: Browser, screenshots: Path) -> Iterator[Cal
         expect.set_options(timeout=PATIENCE_S * 1000)
         page.goto(f"{lab.address}/lab/tree/{copy.name}?reset&token={lab.token}")
         page.wait_for_function(
-            "(path) => globalThis.jupyterapp?.shell.currentWidget?.context?.path === path && jupyterapp.shell.currentWidget.context.isReady",
+            """(path) => {
+              const context = globalThis.jupyterapp?.shell.currentWidget?.context;
+              return context?.path === path && context.isReady;
+            }""",
             arg=copy.name,
         )
         page.evaluate("() => jupyterapp.restored.then(() => jupyterapp.shell.currentWidget.sessionContext.ready)")

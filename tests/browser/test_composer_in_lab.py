@@ -55,7 +55,7 @@ def test_by_mouse(notebook: OpenNotebook) -> None:
     composer = notebook.composer()
     root = composer.root
     composer.settle()
-    notebook.shot("composer_empty_light", root)
+    composer.shot("composer_empty_light")
     root.get_by_role("button", name="cat", exact=True).click()
     root.get_by_role("button", name="pizza", exact=True).click()
     expect(root.locator(".lc-object")).to_have_count(2)
@@ -80,7 +80,7 @@ def test_by_mouse(notebook: OpenNotebook) -> None:
 
     # Ask; the first piece shows while the model is still at work and the kernel does other things.
     root.get_by_label("About").select_option("pizza")
-    root.get_by_role("button", name="What is left of …").click()
+    root.get_by_role("button", name="Left of …").click()
     assert root.get_by_role("textbox", name="Question").input_value() == "What is left of the pizza?"
     root.get_by_role("button", name="Ask").click()
     composer.status("thinking")
@@ -88,7 +88,7 @@ def test_by_mouse(notebook: OpenNotebook) -> None:
     expect(live).to_have_attribute("data-pieces", "1")
     assert live.text_content() == "A "
     expect(root.get_by_role("button", name="Thinking…")).to_be_disabled()
-    notebook.shot("composer_thinking_light", root)
+    composer.shot("composer_thinking_light")
     assert notebook.kernel("released.set()") is None
     composer.status("done")
     assert live.text_content() == "A cat."
@@ -97,10 +97,9 @@ def test_by_mouse(notebook: OpenNotebook) -> None:
         *("Tokens", "4", "Visual tokens", "25", "Vision", "0.021 s", "Prefill", "0.041 s", "Decode", "0.016 s")
     ]
     expect(root.locator("[data-verdict]")).to_have_text("✓ Right")
-    notebook.shot("composer_answer_light", root)
-    notebook.shot("composer_window_900_light")
+    composer.shot("composer_answer_light")
     notebook.theme("dark")
-    notebook.shot("composer_answer_dark", root)
+    composer.shot("composer_answer_dark")
 
     # The scene moves on: the answer says that it is about another scene.
     composer.drag("cat", 20, -20)
@@ -109,7 +108,7 @@ def test_by_mouse(notebook: OpenNotebook) -> None:
     root.get_by_label("Picture").select_option("168 × 112")
     expect(root.locator(".lc-notice")).to_contain_text("168 × 112")
     composer.settle()
-    notebook.shot("composer_wide_dark", root)
+    composer.shot("composer_wide_dark")
 
 
 def test_by_keyboard_alone(notebook: OpenNotebook) -> None:
@@ -148,7 +147,7 @@ def test_by_keyboard_alone(notebook: OpenNotebook) -> None:
     expect(root.locator(".lc-notice")).to_contain_text(f"column {before['x'] - 2}, row {before['y'] - 7}, {before['side'] + 2} pixels")
     composer.settle()
     expect(composer.object("cat")).to_be_focused()
-    notebook.shot("composer_keyboard_light", root)
+    composer.shot("composer_keyboard_light")
     page.keyboard.press("Control+z")  # each key pressed by itself is a step of its own
     expect(root.locator(".lc-notice")).to_contain_text("Undone")
     composer.settle()
@@ -163,13 +162,13 @@ def test_by_keyboard_alone(notebook: OpenNotebook) -> None:
     expect(root.locator(".lc-notice")).to_contain_text("Remove one to add another")
     expect(root.locator(".lc-object")).to_have_count(4)
     composer.settle()
-    notebook.shot("composer_full_light", root)
+    composer.shot("composer_full_light")
 
     # A question typed, and one that fails: the message shows, and the next question works.
     assert notebook.kernel("released.set()") is None
     words = root.get_by_role("textbox", name="Question")
-    words.focus()
     for question, status in (("Where is the unicorn?", "failed"), ("What is left of the pizza?", "done")):
+        words.focus()  # a change of theme may take it
         page.keyboard.press("Control+a")
         page.keyboard.type(question)
         page.keyboard.press("Enter")
@@ -179,17 +178,21 @@ def test_by_keyboard_alone(notebook: OpenNotebook) -> None:
             expect(root.locator(".lc-live")).to_contain_text("The model does not know this word.")
             assert "Traceback" not in root.inner_text()
             notebook.theme("dark")
-            notebook.shot("composer_failed_dark", root)
+            composer.shot("composer_failed_dark")
     assert root.locator(".lc-live").text_content() == "A cat."
     # No key was taken for a command of the notebook.
     assert len(notebook.cells()) == cells
     assert notebook.errors() == []
 
 
-def test_a_view_opened_later_and_a_second_one_show_the_same(notebook: OpenNotebook) -> None:
+def test_a_learners_visit_then_a_second_view_shows_the_same(notebook: OpenNotebook) -> None:
+    assert notebook.kernel("released.set()") is None
     composer = notebook.composer()
-    assert notebook.kernel("[composer.add('cat'), composer.add('bee')]") == [1, 2]
+    assert composer.visit() == "A cat."
+    composer.empty()
+    assert notebook.kernel("[composer.add('cat'), composer.add('bee')]") == [3, 4]
     composer.settle()
+    revision = notebook.kernel("composer.stage['revision']")
     notebook.page.evaluate(
         """async () => {
           const {content} = jupyterapp.shell.currentWidget;
@@ -203,4 +206,4 @@ def test_a_view_opened_later_and_a_second_one_show_the_same(notebook: OpenNotebo
     second.get_by_role("button", name="fish", exact=True).click()
     for view in (composer.root.nth(0), second):
         expect(view.locator(".lc-object")).to_have_count(3)
-        expect(view.locator("canvas")).to_have_attribute("data-revision", "3")
+        expect(view.locator("canvas")).to_have_attribute("data-revision", str(revision + 1))

@@ -75,9 +75,9 @@ def test_cards_and_path_as_a_learner_sees_them(open_notebook: Callable[..., Open
     picture = page.get_by_role("img", name="Your path:")
     expect(picture).to_have_count(2)
     assert picture.first.evaluate("(image) => image.complete && image.naturalWidth > 100")
-    expect(page.get_by_text("Hint 1 of 3", exact=True)).to_be_visible()
+    expect(page.locator("summary", has_text="Hint 1 of 3")).to_be_visible()
     expect(page.get_by_text("How many patches of 14×14 pixels fit along")).not_to_be_visible()
-    page.get_by_text("Hint 1 of 3", exact=True).click()
+    page.locator("summary", has_text="Hint 1 of 3").click()
     expect(page.get_by_text("How many patches of 14×14 pixels fit along")).to_be_visible()
     notebook.shot("lessons_light")
     notebook.theme("dark")
@@ -98,6 +98,7 @@ def test_an_untrusted_notebook_shows_the_static_quiz_and_the_picture(open_notebo
     page = notebook.page
     first = QUIZZES["00"].questions[0]
     expect(page.get_by_text(first.text)).to_be_visible()
+    expect(page.get_by_text("a) " + first.options[0].text)).to_be_visible()
     expect(page.get_by_text(first.options[0].why)).not_to_be_visible()
     page.get_by_text("Answers to question 1, explained").click()
     expect(page.get_by_text(first.options[0].why)).to_be_visible()

@@ -1,0 +1,118 @@
+"""Quantised weights: the rule, written out, and the very bytes that MNN reads.
+
+llmexport 0.0.5 stores each linear layer of the language model in ``llm.mnn.weight`` as a
+header, the codes, two float32 for each block, and the bias (its ``utils/mnn_converter.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from labkit.chat import Model
+from labkit.checkpoints import Checkpoint, tensors, weight_files
+from labkit.errors import ModelError
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedLinear:
+    """A linear layer's weights as codes: ``w ≈ scale * code + minimum``, block by block.
+
+    Attributes
+    ----------
+    codes
+        (rows, columns) uint8, 0..15 for 4 bits, 0..255 for 8.
+    scale, minimum
+        (rows, blocks) float32.
+    """
+
+    bits: int
+    codes: np.ndarray
+    scale: np.ndarray
+    minimum: np.ndarray
+
+    def dequantized(self) -> np.ndarray:
+        """The weights that the kernels compute with: (rows, columns) float32."""
+        rows, blocks = self.scale.shape
+        codes = self.codes.reshape(rows, blocks, -1).astype(np.float32)
+        return (codes * self.scale[:, :, None] + self.minimum[:, :, None]).reshape(rows, -1)
+
+
+def quantize(weight: np.ndarray, *, bits: int = 4, block_size: int = 64) -> QuantizedLinear:
+    """Quantise a matrix as the exporter does by default: asymmetric, to the nearest code.
+
+    Parameters
+    ----------
+    weight
+        (rows, columns) float32.
+    bits
+        4 or 8.
+    block_size
+        Weights that share a scale and a minimum; 0 takes a whole row. Halved until it divides the columns.
+
+    Examples
+    --------
+    >>> q = quantize(np.array([[0.0, 0.5, 1.0, 1.5]], np.float32), block_size=4)
+    >>> q.codes.tolist(), round(float(q.scale[0, 0]), 3)
+    ([[0, 5, 10, 15]], 0.1)
+    """
+    rows, columns = weight.shape
+    size = block_size or columns
+    while columns % size:
+        size //= 2
+    blocks = weight.astype(np.float32).reshape(rows, columns // size, size)
+    low, high = blocks.min(-1), blocks.max(-1)
+    scale = (high - low) / np.float32(2**bits - 1)
+    steps = np.divide(blocks - low[:, :, None], scale[:, :, None], out=np.zeros_like(blocks), where=scale[:, :, None] > 0)
+    return QuantizedLinear(bits=bits, codes=np.rint(steps).astype(np.uint8).reshape(rows, columns), scale=scale, minimum=low)
+
+
+def checkpoint_parts(checkpoint: Checkpoint) -> dict[str, int]:
+    """Bytes of a checkpoint's weights by part: vision tower, language model, embeddings, and the files around them."""
+    sizes = {"vision tower": 0, "language model": 0, "embeddings": 0}
+    for name, (kind, count) in tensors(checkpoint.folder).items():
+        part = "vision tower" if "visual." in name else "embeddings" if "embed_tokens" in name else "language model"
+        sizes[part] += count * {"F32": 4}.get(kind, 2)
+    weights = {file.name for file in weight_files(checkpoint.folder)}
+    around = sum(p.stat().st_size for p in checkpoint.folder.iterdir() if p.is_file() and p.name not in weights)
+    return sizes | {"graphs, tokenizer": around}
+
+
+def linear_layers(model: Model) -> dict[str, list[int]]:
+    """The language model's linear layers by name, and where each one's bytes lie in ``llm.mnn.weight``."""
+    return {op["name"]: op["external"] for op in model.graph("llm.mnn") if op["type"] == "Convolution" and op["external"]}
+
+
+def read_linear(model: Model, name: str) -> QuantizedLinear:
+    """Read one linear layer of the language model from the file that MNN reads.
+
+    Raises
+    ------
+    ModelError
+        If there is no such layer, or its bytes are not as the exporter writes them.
+    """
+    layers = linear_layers(model)
+    if name not in layers:
+        raise ModelError(
+            f"expected one of the language model's linear layers, received {name!r}. There are: {', '.join(list(layers)[:4])}, …"
+        )
+    offset, weight_bytes, alpha_bytes = layers[name][:3]
+    with Path(model.folder / "llm.mnn.weight").open("rb") as file:
+        file.seek(offset)
+        raw, alpha = file.read(weight_bytes), np.frombuffer(file.read(alpha_bytes), np.float32)
+    rows, columns = (int(n) for n in np.frombuffer(raw[1:5], np.int16))
+    levels = raw[5] or 256
+    bits = levels.bit_length() - 1
+    body = np.frombuffer(raw[6 + levels :], np.uint8)
+    if raw[0] != 2 or bits not in (4, 8) or body.size * 8 != rows * columns * bits:
+        raise ModelError(
+            f"expected {name} as header, codes and scales in {model.folder / 'llm.mnn.weight'}, found another layout: not this exporter's."
+        )
+    codes = body if bits == 8 else np.stack([body >> 4, body & 15], -1).reshape(-1)
+    if model.manifest.options["symmetric"]:
+        scale = alpha.reshape(rows, -1)
+        return QuantizedLinear(bits=bits, codes=codes.reshape(rows, columns), scale=scale, minimum=-scale * (levels // 2))
+    zero, scale = alpha.reshape(rows, -1, 2).transpose(2, 0, 1)
+    return QuantizedLinear(bits=bits, codes=codes.reshape(rows, columns), scale=scale, minimum=zero - scale * (levels // 2))

@@ -1,0 +1,54 @@
+"""One home of its own for all tests, and the embedded checkpoint, converted and opened once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from labkit import Model
+    from labkit.checkpoints import Checkpoint
+    from labkit.reference import Reference
+
+
+@pytest.fixture(scope="session", autouse=True)
+def labkit_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nothing of the user's is read or written."""
+    home = tmp_path_factory.mktemp("labkit-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABKIT_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def mini() -> Checkpoint:
+    from labkit import checkpoints
+
+    return checkpoints.resolve("mini")
+
+
+@pytest.fixture(scope="session")
+def mini_folder() -> Path:
+    """The embedded checkpoint, really converted: int4, as `labkit ask` has it."""
+    from labkit.convert import cached
+
+    return cached("mini")
+
+
+@pytest.fixture(scope="session")
+def mini_model(mini_folder: Path) -> Iterator[Model]:
+    import labkit
+
+    with labkit.open_model("mini", threads=2) as model:
+        assert model.folder.samefile(mini_folder)
+        yield model
+
+
+@pytest.fixture(scope="session")
+def mini_reference(mini: Checkpoint) -> Reference:
+    from labkit.reference import Reference
+
+    return Reference(mini)
