@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -99,11 +99,14 @@ def judge(scene: Scene, question: str, text: str) -> Verdict:
 def facts(answer: Any) -> list[tuple[str, str]]:
     """Names and values to show beside an answer; what the answer does not carry is left out.
 
+    ``answer.tokens`` may be the tokens themselves or their number.
+
     >>> from types import SimpleNamespace
     >>> facts(SimpleNamespace(tokens=4, visual_tokens=25, times=SimpleNamespace(vision_s=0.0213)))
     [('Tokens', '4'), ('Visual tokens', '25'), ('Vision', '0.021 s')]
     """
-    rows = [("Tokens", getattr(answer, "tokens", None)), ("Visual tokens", getattr(answer, "visual_tokens", None))]
+    tokens = getattr(answer, "tokens", None)
+    rows = [("Tokens", len(tokens) if isinstance(tokens, Sized) else tokens), ("Visual tokens", getattr(answer, "visual_tokens", None))]
     shown = [(label, str(value)) for label, value in rows if value is not None]
     times = getattr(answer, "times", None)
     for label, field in (("Vision", "vision_s"), ("Prefill", "prefill_s"), ("Decode", "decode_s")):

@@ -312,11 +312,14 @@ function render({ model, el }) {
     count.textContent = full ? library.limits.full : `${now.objects.length} of ${library.limits.most} objects stand in the scene.`;
     count.classList.toggle("lc-full", full);
     for (const node of grid.children) node.setAttribute("aria-disabled", String(full));
-    const value = JSON.stringify({ height: now.height, width: now.width });
-    if (![...page.size.options].some((option) => option.value === value)) page.size.append(make("option", { value }, `${now.width} × ${now.height}`));
-    page.size.value = value;
-    if (![...page.background.options].some((option) => option.value === now.background)) page.background.append(make("option", { value: now.background }, now.background));
-    page.background.value = now.background;
+    choose(page.size, JSON.stringify({ height: now.height, width: now.width }), `${now.width} × ${now.height}`);
+    choose(page.background, now.background, now.background);
+  }
+
+  function choose(control, value, text) {
+    control.querySelector("[data-only-now]")?.remove();
+    if (![...control.options].some((option) => option.value === value)) control.append(make("option", { value, "data-only-now": "" }, text));
+    control.value = value; // a scene made in Python may have a size or ground that is not on the list
   }
 
   function showStage() {

@@ -38,7 +38,7 @@ function buildPage() {
     chips: make("div", { class: "lc-chips", role: "group", "aria-label": "Kind of question" }),
     subject: make("select"),
     other: button("Other words", "Ask the same in other words"),
-    words: make("input", { type: "text", maxlength: 400, autocomplete: "off", placeholder: "Choose a question above, or type one" }),
+    words: make("input", { type: "text", maxlength: 400, autocomplete: "off", placeholder: "Choose above, or type one" }),
     go: make("button", { type: "submit", class: "lc-button lc-go" }, "Ask"),
     asked: make("p", { class: "lc-asked" }),
     live: make("div", { class: "lc-live", "aria-live": "polite", "aria-atomic": "false" }),

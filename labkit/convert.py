@@ -22,6 +22,7 @@ from typing import Any
 from labkit import checkpoints, command, manifest, paths
 from labkit.checkpoints import Checkpoint
 from labkit.errors import CommandFailed, ConversionError, ModelError
+from labkit.export_process import PARENT
 from labkit.manifest import Manifest
 
 BITS = (4, 8)
@@ -188,7 +189,11 @@ def _convert_into(folder: Path, plan: ConversionPlan, on_stage: Callable[[Stage]
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"convert-{os.getpid()}-{int(time.time())}.log"
     finished = command.run(
-        plan.argv(folder / "model"), log=log, on_line=on_line, cwd=folder, env={"PYTHONPATH": str(Path(__file__).parents[1])}
+        plan.argv(folder / "model"),
+        log=log,
+        on_line=on_line,
+        cwd=folder,
+        env={"PYTHONPATH": str(Path(__file__).parents[1]), PARENT: str(os.getpid())},
     )
     model = folder / "model"
     missing = [name for name in manifest.REQUIRED if not (model / name).is_file()]

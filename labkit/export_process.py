@@ -20,6 +20,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+PARENT = "LABKIT_PARENT"
 CONNECTS = ("socket.connect", "socket.sendto", "socket.sendmsg")
 LOOKS_UP = ("socket.getaddrinfo", "socket.gethostbyname")
 STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
@@ -95,7 +96,7 @@ def _end_with(parent: int) -> None:
 
 def main() -> None:
     """Guard, then run llmexport as its own script would."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(int(os.environ.get(PARENT, os.getppid())),), daemon=True).start()
     guard()
     _refuse_foreign_code()
     script = exporter()

@@ -37,7 +37,8 @@ class QuantizedLinear:
         """The weights that the kernels compute with: (rows, columns) float32."""
         rows, blocks = self.scale.shape
         codes = self.codes.reshape(rows, blocks, -1).astype(np.float32)
-        return (codes * self.scale[:, :, None] + self.minimum[:, :, None]).reshape(rows, -1)
+        weights: np.ndarray = codes * self.scale[:, :, None] + self.minimum[:, :, None]
+        return weights.reshape(rows, -1)
 
 
 def quantize(weight: np.ndarray, *, bits: int = 4, block_size: int = 64) -> QuantizedLinear:

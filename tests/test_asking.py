@@ -69,6 +69,7 @@ def test_a_verdict_gives_the_right_answer() -> None:
     [
         (SimpleNamespace(text="Yes."), []),
         (SimpleNamespace(tokens=0, visual_tokens=None, times=None), [("Tokens", "0")]),
+        (SimpleNamespace(tokens=(32, 453, 13), visual_tokens=16), [("Tokens", "3"), ("Visual tokens", "16")]),
         (
             SimpleNamespace(
                 tokens=12, visual_tokens=30, times=SimpleNamespace(load_s=1.0, vision_s=2.123, prefill_s=0.04, decode_s=0.00123)

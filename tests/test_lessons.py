@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,10 +19,10 @@ import pytest
 
 from labkit import lessons, paths
 from labkit.lessons import desk, path_map, store
-from labkit.lessons.attempt import Attempt, describe, explain, is_empty, real_number, whole_number
-from labkit.lessons.cards import TEXT_WIDTH, Card, Fold, inline
-from labkit.lessons.catalogue import EXERCISES, QUIZZES
-from labkit.lessons.exercise import Diagnosis, Untried, judge
+from labkit.lessons.cards import TEXT_WIDTH, Card, Fold, entries, inline
+from labkit.lessons.catalogue import EXERCISES, LESSONS, QUIZZES
+from labkit.lessons.exercise import Attempt, Diagnosis, Untried, describe, explain, is_empty, real_number, whole_number
+from labkit.lessons.quizzes import make_widget
 from labkit.lessons.store import Progress
 
 
@@ -136,7 +138,7 @@ def test_cards_escape_and_mark_code() -> None:
 
 
 def test_text_fits_an_output_cell() -> None:
-    for exercise in lessons.exercises():
+    for exercise in EXERCISES.values():
         text = str(lessons.check(exercise.id, solved(exercise.id)))
         assert max(len(line) for line in text.splitlines()) <= TEXT_WIDTH
 
@@ -279,12 +281,58 @@ def test_numbers() -> None:
 
 
 def test_a_judge_never_raises() -> None:
-    @judge
-    def broken(value: object) -> None:
+    def broken(attempt: Attempt) -> None:
         raise RuntimeError("a fault of ours")
 
-    verdict = broken(object())
+    verdict = replace(EXERCISES["00.1"], examine=broken).judge(max)
     assert (verdict.status, verdict.kind) == ("wrong", "unreadable")
+
+
+# -- what the exercises are made of ----------------------------------------------------------------------
+
+
+def test_every_lesson_file_is_found() -> None:
+    files = {path.stem for path in (paths.repository() / "notebooks" / "exercises").glob("lesson_*.py")}
+    assert set(LESSONS) == files >= {"lesson_00", "lesson_03"}
+    for name, lesson in LESSONS.items():
+        number = name.removeprefix("lesson_")
+        assert [exercise.id for exercise in lesson.EXERCISES] == [known for known in EXERCISES if known.startswith(f"{number}.")]
+        assert all(EXERCISES[exercise.id] is exercise for exercise in lesson.EXERCISES)
+        assert QUIZZES[number] is lesson.QUIZ
+
+
+def test_a_lesson_that_is_added_is_found(tmp_path: Path) -> None:
+    exercises = paths.repository() / "notebooks" / "exercises"
+    copy = tmp_path / "checkout"
+    shutil.copytree(paths.repository() / "labkit", copy / "labkit", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(exercises, copy / "notebooks" / "exercises", ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "data").mkdir()
+    added = (exercises / "lesson_00.py").read_text(encoding="utf-8").replace('"00', '"04').replace("Quiz 00", "Quiz 04")
+    (copy / "notebooks" / "exercises" / "lesson_04.py").write_text(added, encoding="utf-8")
+    code = "from labkit import lessons; print(lessons.check('04.2').title); print(lessons.quiz('04').title)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=copy, encoding="utf-8")
+    assert run.stdout.splitlines() == ["○ Not tried yet: 04.2 Read the prompt", "Quiz 04: before you set out"]
+
+
+def test_entries_are_lines_with_indented_lines_below() -> None:
+    assert entries("\nfirst\n    says more,\n    and more\nsecond\n") == [("first", "says more, and more"), ("second", "")]
+
+
+def test_a_usual_mistake_must_explain_every_answer() -> None:
+    mistakes = {
+        "double": ("return 2 * x", "You double."),
+        "other": ("return 0", "For {x} you give {answer}."),
+        "float": ("return x / 1", ""),
+    }
+    attempt = Attempt(max, "answer(x)", mistakes)
+    cases = [(1,), (2,), (3,)]
+    with pytest.raises(Diagnosis, match="You double") as caught:
+        attempt.misses(cases, [2, 4, 6], [1, 2, 3])
+    assert caught.value.kind == "double"
+    assert attempt.misses(cases, [2, 4, 7], [1, 2, 3]) == [((1,), 2, 1), ((2,), 4, 2), ((3,), 7, 3)]
+    assert attempt.misses(cases, [0, 2, 0], [1, 2, 3]) == [((1,), 0, 1), ((3,), 0, 3)]
+    assert attempt.misses(cases, [2, 4, 6], [2, 4, 6]) == []  # right answers are never a mistake
+    assert str(attempt.wrong("other", x=1, answer=0)) == "For 1 you give 0."
 
 
 # -- progress -----------------------------------------------------------------------------------------
@@ -495,8 +543,6 @@ def test_a_quiz_without_a_kernel_has_folded_answers(quiz: Any) -> None:
 
 def test_a_quiz_is_done_when_every_question_was_right_once() -> None:
     pytest.importorskip("anywidget")
-    from labkit.lessons.quiz_widget import make_widget
-
     quiz = QUIZZES["03"]
     places = [[option.right for option in question.options].index(True) for question in quiz.questions]
     wrong = [(place + 1) % 3 for place in places]

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labkit import lessons
-from labkit.lessons import lesson_00, lesson_03_blocks
-from labkit.lessons.catalogue import EXERCISES, QUIZZES
+from labkit.lessons.catalogue import EXERCISES, LESSONS, QUIZZES
 from labkit.lessons.exercise import Exercise
 
-MISTAKES = [(exercise, kind) for exercise in lessons.exercises() for kind in exercise.wrong_examples]
+lesson_00, lesson_03 = LESSONS["lesson_00"], LESSONS["lesson_03"]
+MISTAKES = [(exercise, kind) for exercise in EXERCISES.values() for kind in exercise.mistakes]
 
 
 def function_of(exercise: Exercise, source: str) -> Any:
@@ -31,26 +30,26 @@ def with_body(exercise: Exercise, body: str) -> Any:
     return function_of(exercise, f"import numpy as np\n{head}def {first_line}\n{textwrap.indent(body, '    ')}\n")
 
 
-@pytest.mark.parametrize("exercise", lessons.exercises(), ids=lambda exercise: exercise.id)
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=lambda exercise: exercise.id)
 def test_the_solution_is_right(exercise: Exercise) -> None:
     verdict = exercise.judge(function_of(exercise, exercise.solution_source))
     assert (verdict.status, verdict.text) == ("right", "")
 
 
-@pytest.mark.parametrize("exercise", lessons.exercises(), ids=lambda exercise: exercise.id)
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=lambda exercise: exercise.id)
 def test_the_untouched_stub_is_not_tried(exercise: Exercise) -> None:
     stub = function_of(exercise, exercise.stub_source)
     assert exercise.judge(stub).status == "not tried"
     assert exercise.judge(stub).text == ""  # and nobody is told of a forgotten return
 
 
-@pytest.mark.parametrize("exercise", lessons.exercises(), ids=lambda exercise: exercise.id)
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=lambda exercise: exercise.id)
 @pytest.mark.parametrize("body", ["raise NotImplementedError", "pass", "return None", "return ..."])
 def test_other_ways_to_leave_it_open(exercise: Exercise, body: str) -> None:
     assert exercise.judge(with_body(exercise, body)).status == "not tried"
 
 
-@pytest.mark.parametrize("exercise", lessons.exercises(), ids=lambda exercise: exercise.id)
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=lambda exercise: exercise.id)
 @pytest.mark.parametrize("value", [None, ...])
 def test_a_blank_is_not_tried(exercise: Exercise, value: object) -> None:
     assert exercise.judge(value).status == "not tried"
@@ -58,19 +57,19 @@ def test_a_blank_is_not_tried(exercise: Exercise, value: object) -> None:
 
 @pytest.mark.parametrize(("exercise", "kind"), MISTAKES, ids=[f"{exercise.id}-{kind}" for exercise, kind in MISTAKES])
 def test_each_mistake_gets_its_diagnosis(exercise: Exercise, kind: str) -> None:
-    verdict = exercise.judge(with_body(exercise, exercise.wrong_examples[kind]))
+    verdict = exercise.judge(with_body(exercise, exercise.mistakes[kind][0]))
     assert (verdict.status, verdict.kind) == ("wrong", kind)
     assert len(verdict.text) > 40
 
 
-@pytest.mark.parametrize("exercise", lessons.exercises(), ids=lambda exercise: exercise.id)
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=lambda exercise: exercise.id)
 def test_diagnoses_differ(exercise: Exercise) -> None:
-    texts = [exercise.judge(with_body(exercise, body)).text for body in exercise.wrong_examples.values()]
+    texts = [exercise.judge(with_body(exercise, body)).text for body, _ in exercise.mistakes.values()]
     assert len(texts) >= 3
     assert len(set(texts)) == len(texts)
 
 
-@pytest.mark.parametrize("exercise", lessons.exercises(), ids=lambda exercise: exercise.id)
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=lambda exercise: exercise.id)
 @pytest.mark.parametrize("value", [16, "cat", 3.5, np.zeros(3), (1, 2, 3), {"a": 1}, object()], ids=lambda value: type(value).__name__)
 def test_no_function(exercise: Exercise, value: object) -> None:
     verdict = exercise.judge(value)
@@ -78,7 +77,7 @@ def test_no_function(exercise: Exercise, value: object) -> None:
     assert "0x" not in verdict.text
 
 
-@pytest.mark.parametrize("exercise", lessons.exercises(), ids=lambda exercise: exercise.id)
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=lambda exercise: exercise.id)
 @pytest.mark.parametrize(
     "answer",
     [True, b"x", object(), [], (), (1, 2, 3), (None, None, None), np.zeros((2, 2)), np.zeros(0), float("nan"), {}, range(3), print],
@@ -91,7 +90,7 @@ def test_strange_answers_get_a_diagnosis_not_an_exception(exercise: Exercise, an
     assert "0x" not in verdict.text
 
 
-@pytest.mark.parametrize("exercise", lessons.exercises(), ids=lambda exercise: exercise.id)
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=lambda exercise: exercise.id)
 def test_texts_are_complete(exercise: Exercise) -> None:
     assert len(exercise.hints) >= 2
     assert len(set(exercise.hints)) == len(exercise.hints)
@@ -101,9 +100,9 @@ def test_texts_are_complete(exercise: Exercise) -> None:
     assert list(inspect.signature(function_of(exercise, exercise.solution_source)).parameters) == list(
         inspect.signature(function_of(exercise, exercise.stub_source)).parameters
     )
-    for body in exercise.wrong_examples.values():
+    for body, _ in exercise.mistakes.values():
         assert body.count("`") == 0
-    for text in (exercise.why_right, *exercise.hints):
+    for text in (exercise.why_right, *exercise.hints, *(text for _, text in exercise.mistakes.values())):
         assert text.count("`") % 2 == 0  # every piece of code is closed
 
 
@@ -159,7 +158,7 @@ def test_other_right_ways_to_quantise(rounding: Any, dtype: Any, precision: Any)
         scale = (block.max() - block.min()) / 15
         return [rounding((block - block.min()) / (scale or 1)).astype(dtype), np.array([scale or 1e-3]), float(block.min())]
 
-    assert lesson_03_blocks.judge_quantise_block(quantise_block).text == ""
+    assert EXERCISES["03.1"].judge(quantise_block).text == ""
 
 
 def test_a_scale_of_zero_passes_where_codes_are_right() -> None:
@@ -168,17 +167,17 @@ def test_a_scale_of_zero_passes_where_codes_are_right() -> None:
         codes = np.round((block - block.min()) / scale) if scale else np.zeros(block.shape)
         return codes.astype(int), scale, block.min()
 
-    assert lesson_03_blocks.judge_quantise_block(quantise_block).status == "right"
+    assert EXERCISES["03.1"].judge(quantise_block).status == "right"
 
 
 def test_the_blocks_show_what_they_should() -> None:
-    for block in lesson_03_blocks.BLOCKS.values():
+    for block in lesson_03.BLOCKS.values():
         assert block.dtype == np.float32
         assert 32 <= block.size <= 64
-    assert lesson_03_blocks.POSITIVE_BLOCK.min() > 0
-    assert lesson_03_blocks.WEIGHT_BLOCK.min() < 0 < lesson_03_blocks.WEIGHT_BLOCK.max()
-    others = np.delete(lesson_03_blocks.OUTLIER_BLOCK, 7)
-    assert lesson_03_blocks.OUTLIER_BLOCK[7] > 4 * np.abs(others).max()
+    assert lesson_03.POSITIVE_BLOCK.min() > 0
+    assert lesson_03.WEIGHT_BLOCK.min() < 0 < lesson_03.WEIGHT_BLOCK.max()
+    others = np.delete(lesson_03.OUTLIER_BLOCK, 7)
+    assert lesson_03.OUTLIER_BLOCK[7] > 4 * np.abs(others).max()
 
 
 @pytest.mark.parametrize("quiz", QUIZZES.values(), ids=lambda quiz: quiz.id)

@@ -42,9 +42,17 @@ class EngineProcess:
         argv, env = native_command()
         self._folder = tempfile.TemporaryDirectory(prefix="labkit-engine-")
         self.log = Path(self._folder.name) / "worker.log"
-        self._process = command.spawn(argv, log=self.log, env=env)
+        try:
+            self._process = command.spawn(argv, log=self.log, env=env)
+        except BaseException:
+            self._folder.cleanup()
+            raise
         self._turn = threading.Lock()
-        self.machine = self.request("hello", timeout_s=120)[0]
+        try:
+            self.machine = self.request("hello", timeout_s=120)[0]
+        except BaseException:
+            self.close()
+            raise
 
     def request(
         self,

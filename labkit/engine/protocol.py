@@ -62,9 +62,10 @@ def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], Arrays]:
         raise ProtocolError(f"expected a JSON header with 'arrays', received something else: {error}") from error
     arrays = {}
     for name, size in sizes.items():
+        blob = io.BytesIO(_exactly(stream, size))
         try:
-            arrays[name] = np.lib.format.read_array(io.BytesIO(_exactly(stream, size)), allow_pickle=False)
-        except ValueError as error:
+            arrays[name] = np.lib.format.read_array(blob, allow_pickle=False)
+        except Exception as error:  # NumPy's reader has no one class for what it cannot read
             raise ProtocolError(f"expected {name!r} as npy, received something else: {error}") from error
     return header, arrays
 

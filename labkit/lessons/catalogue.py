@@ -1,23 +1,21 @@
-"""All exercises and quizzes that exist, by number: each module notebooks/exercises/lesson_*.py brings EXERCISES, QUIZ or both."""
+"""All exercises and quizzes that exist, by number: each module notebooks/exercises/lesson_*.py brings EXERCISES, a QUIZ or both."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from labkit import paths
+from labkit.lessons.cards import Quiz
 from labkit.lessons.exercise import Exercise
-from labkit.lessons.quizzes import Quiz
 
 
-def load(file: Path) -> ModuleType:
-    """The module in a file that is part of no package."""
-    spec = importlib.util.spec_from_file_location(f"notebooks.exercises.{file.stem}", file)
-    assert spec and spec.loader  # every .py file has both
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # dataclasses look their module up there
+def load(file: Path) -> Any:
+    """The module in a file that belongs to no package."""
+    spec: Any = importlib.util.spec_from_file_location(f"notebooks.exercises.{file.stem}", file)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return module
 

@@ -21,25 +21,26 @@ EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
 Mistakes = Mapping[str, tuple[str, str]]  # by kind: a function's body that makes it, and what to say of it
 
 
-class Untried(Exception):
-    """Ends a judgement: there is no answer yet."""
+class Verdict(Exception):
+    """What a check found: a short name of the diagnosis and its words. The answer is right, unless one of the next two was raised."""
 
+    status: Literal["not tried", "right", "wrong"] = "right"
 
-class Diagnosis(Exception):
-    """Ends a judgement: the answer is wrong, and this is what is wrong with it."""
-
-    def __init__(self, kind: str, text: str) -> None:
+    def __init__(self, kind: str = "", text: str = "") -> None:
         super().__init__(text)
         self.kind, self.text = kind, text
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What a check found: a short name of the diagnosis and its words, both empty when right."""
+class Untried(Verdict):
+    """There is no answer yet."""
 
-    status: Literal["not tried", "right", "wrong"]
-    kind: str = ""
-    text: str = ""
+    status = "not tried"
+
+
+class Diagnosis(Verdict):
+    """The answer is wrong, and this is what is wrong with it."""
+
+    status = "wrong"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class Exercise:
     examine: Callable[[Attempt], None]  # raises Untried or Diagnosis, or returns when all is right
     why_right: str  # shown with *Right* and under the solution: what there is to learn
     hints: tuple[str, ...]  # from a nudge to nearly the answer; two or more
-    stub_source: str  # what stands in the notebook
+    task: str  # what stands in the function's stub
     solution_source: str
     mistakes: Mistakes  # for each diagnosis, a body that must receive it; the text is empty for those that all exercises share
 
@@ -62,38 +63,37 @@ class Exercise:
         """The function's name."""
         return self.usage.partition("(")[0]
 
+    @property
+    def stub_source(self) -> str:
+        """What stands in the notebook: the solution's imports, and a function with nothing but its task."""
+        return f'{self.solution_source.partition("def ")[0]}def {self.usage}:\n    """{self.task}"""\n    ...\n'
+
     def judge(self, value: object) -> Verdict:
         """Judge what was passed to ``check``; never raises."""
         try:
             self.examine(Attempt(value, self.usage, self.mistakes))
-        except Untried as nothing:
-            return Verdict(status="not tried", kind="untried", text=str(nothing))
-        except Diagnosis as diagnosis:
-            return Verdict(status="wrong", kind=diagnosis.kind, text=diagnosis.text)
+        except Verdict as verdict:
+            return verdict
         except Exception as error:  # noqa: BLE001 - a learner's object may raise anything, anywhere it is touched
             text = f"Your answer, of type `{type(value).__name__}`, could not be examined: `{type(error).__name__}` came up on the way. "
-            return Verdict(status="wrong", kind="unreadable", text=text + "Return plain numbers, strings or NumPy arrays.")
-        return Verdict(status="right")
+            return Diagnosis("unreadable", text + "Return plain numbers, strings or NumPy arrays.")
+        return Verdict()
 
 
 def read_mistakes(text: str) -> Mistakes:
     """Mistakes from a text: lines ``kind: body``, each with its words indented below."""
-    return {head.partition(": ")[0]: (head.partition(": ")[2], words) for head, words in entries(text)}
+    return {kind: (body, words) for head, words in entries(text) for kind, _, body in [head.partition(": ")]}
 
 
 class Attempt:
-    """A learner's function, safe to call.
-
-    Takes what was passed to ``check``, the call as the exercise words it, and the diagnoses of the exercise's own.
-    Raises `Untried` if there is nothing yet (``None``, ``...``), `Diagnosis` if it is no function.
-    """
+    """A learner's function, safe to call. Raises `Untried` if there is nothing yet (``None``, ``...``), `Diagnosis` if it is no function."""
 
     def __init__(self, value: object, usage: str, mistakes: Mistakes | None = None) -> None:
         self.usage, self.name, self.mistakes = usage, usage.partition("(")[0], mistakes or {}
         self.answered = False
         self.warnings: tuple[str, ...] = ()  # what NumPy and others said during the latest call
         if value is None or value is ...:
-            raise Untried
+            raise Untried("untried")
         if not callable(value):
             advice = f"Pass its name alone, without brackets: `{self.name}`."
             raise Diagnosis("not_a_function", f"Expected the function itself, received {describe(value)}. {advice}")
@@ -102,8 +102,7 @@ class Attempt:
     def __call__(self, *arguments: Any) -> Any:
         """The learner's answer for these arguments (copies of them, so that nothing of ours is changed).
 
-        Raises `Untried` if the first call returns nothing or raises NotImplementedError, `Diagnosis` if a call
-        fails or only some return something.
+        Raises `Untried` if the first call returns nothing or NotImplementedError, `Diagnosis` if a call fails or only some do so.
         """
         self._check_parameters(arguments)
         call = f"{self.name}({', '.join(describe(argument, short=True) for argument in arguments)})"
@@ -115,14 +114,14 @@ class Attempt:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit from a stray exit() must not end the kernel either
             if isinstance(error, NotImplementedError) and not self.answered:
-                raise Untried from None
+                raise Untried("untried") from None
             raise Diagnosis("raised", f"`{call}` stopped with {explain(error)}") from None
         if result is None or result is ...:
             if self.answered:
                 text = f"`{call}` returned nothing, though other calls did. Does every branch of it end in a `return`?"
                 raise Diagnosis("nothing_returned", text)
             forgotten = "Your function has code in it but gives nothing back. If you think it is finished, a `return` is missing."
-            raise Untried("" if is_empty(self.function) else forgotten)
+            raise Untried("untried", "" if is_empty(self.function) else forgotten)
         self.answered = True
         self.warnings = tuple(str(warning.message) for warning in caught)
         return result
@@ -171,10 +170,10 @@ def explain(error: BaseException) -> str:
     # The first frame is ours; the file of the second is the learner's cell. What they call in
     # turn (NumPy, say) is of less use to them than their own deepest line.
     frames = traceback.extract_tb(error.__traceback__)[1:]
-    own = [frame for frame in frames if frame.filename == frames[0].filename]
-    if not own:
-        return f"{named}."
-    return f"{named}, in line {own[-1].lineno} of your cell" + (f": `{own[-1].line}`" if own[-1].line else "") + "."
+    for frame in reversed(frames):
+        if frame.filename == frames[0].filename:
+            return f"{named}, in line {frame.lineno} of your cell" + (f": `{frame.line}`" if frame.line else "") + "."
+    return f"{named}."
 
 
 def scrub(text: str) -> str:

@@ -28,11 +28,11 @@ DONE, LINE, INK = "#21918c", "#8a8a8a", "#222222"
 
 @dataclass(frozen=True, kw_only=True)
 class Station:
-    """One notebook on the path: its file name without ending, its title, how much of it is done; its state is a key of SIGNS."""
+    """One notebook on the path, and how much of it is done."""
 
-    notebook: str
+    notebook: str  # its file name without ending
     title: str
-    state: str
+    state: str  # a key of SIGNS
     words: str
     exercises: int
     exercises_done: int
@@ -88,12 +88,11 @@ def stations(exercises: Collection[str], quizzes: Collection[str], progress: Pro
     for notebook, title in NOTEBOOKS.items():
         number = notebook[:2]
         own = {exercise for exercise in exercises if exercise.startswith(f"{number}.")}
-        solved, quiz, quiz_done = own & progress.exercises, number in quizzes, number in quizzes and number in progress.quizzes
-        parts = [f"{len(solved)} of {len(own)} exercises"] if own else []
-        parts += [f"quiz {'done' if quiz_done else 'open'}"] if quiz else []
-        state, words = "begun" if solved or quiz_done else "open", ", ".join(parts) or "to read"
-        if parts and solved == own and quiz_done == quiz:
-            state = "done"
+        solved, quiz = own & progress.exercises, number in quizzes
+        quiz_done = quiz and number in progress.quizzes
+        parts = [f"{len(solved)} of {len(own)} exercises"] * bool(own) + [f"quiz {'done' if quiz_done else 'open'}"] * quiz
+        done = bool(parts) and solved == own and quiz_done == quiz
+        state, words = "done" if done else "begun" if solved or quiz_done else "open", ", ".join(parts) or "to read"
         if notebook not in existing:
             state = words = "to come"
         found.append(Station(notebook=notebook, title=title, state=state, words=words, exercises=len(own), exercises_done=len(solved)))
@@ -125,8 +124,5 @@ def _drawn(station: Station, x: int) -> str:
 
 
 def _two_lines(title: str) -> list[str]:
-    words = title.split()
-    if len(title) <= 12:
-        return [title]
-    cut = min(range(1, len(words)), key=lambda i: abs(len(" ".join(words[:i])) - len(" ".join(words[i:]))))
-    return [" ".join(words[:cut]), " ".join(words[cut:])]
+    halves = [(title[:i], title[i + 1 :]) for i, letter in enumerate(title) if letter == " "]
+    return [title] if len(title) <= 12 else list(min(halves, key=lambda pair: abs(len(pair[0]) - len(pair[1]))))

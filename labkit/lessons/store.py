@@ -1,7 +1,6 @@
 """Which exercises and quizzes are done, in one small file in the user's data folder.
 
-Writes are atomic, nothing is ever deleted unread: a file that cannot be read is set aside under
-another name, a reset keeps a backup.
+Writes are atomic, nothing is deleted unread: a file that cannot be read is set aside under another name, a reset keeps a backup.
 """
 
 from __future__ import annotations
@@ -24,28 +23,22 @@ class Progress:
     note: str = ""
     writable: bool = True
 
-    def __bool__(self) -> bool:
-        return bool(self.exercises or self.quizzes)
-
     def plus(self, exercises: Iterable[str], quizzes: Iterable[str]) -> Progress:
-        """This and more."""
+        """The same and more."""
         return replace(self, exercises=self.exercises.union(exercises), quizzes=self.quizzes.union(quizzes))
 
 
 def load() -> Progress:
     """What is done so far; problems with the file are in `note`, never raised."""
     try:
-        path = _file()
-        text = path.read_bytes()
+        return _parse(_file().read_bytes())
     except FileNotFoundError:
         return Progress()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return _set_aside(_file())
     except Exception as error:  # noqa: BLE001 - no folder, no permission: the lesson goes on without a memory
         note = f"Your progress could not be read ({type(error).__name__}: {error}). `labkit doctor` looks at the folders."
         return Progress(note=note, writable=False)
-    try:
-        return _parse(text)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return _set_aside(path)
 
 
 def record(*, exercises: Iterable[str] = (), quizzes: Iterable[str] = ()) -> Progress:
@@ -63,8 +56,7 @@ def record(*, exercises: Iterable[str] = (), quizzes: Iterable[str] = ()) -> Pro
 
 def move_away() -> Path | None:
     """Begin anew: rename the file to a backup and return its new path, None if there is nothing to reset. Raises OSError."""
-    path = _file()
-    return path.rename(_free_name(path, "backup")) if path.exists() else None
+    return _file().rename(_kept("backup")[-1]) if _file().exists() else None
 
 
 def bring_back() -> tuple[Path, Progress] | None:
@@ -72,13 +64,12 @@ def bring_back() -> tuple[Path, Progress] | None:
 
     Raises OSError, or ValueError if the backup is no progress file; it stays where it is.
     """
-    path = _file()
-    backups = sorted(path.parent.glob("progress.backup-*.json"), key=_number)
+    *backups, _ = _kept("backup")
     if not backups:
         return None
     old = _parse(backups[-1].read_bytes())
     both = load().plus(old.exercises, old.quizzes)
-    _write(path, both)
+    _write(_file(), both)
     backups[-1].unlink()  # only after its content is safe in the progress file
     return backups[-1], both
 
@@ -109,9 +100,8 @@ def _write(path: Path, progress: Progress) -> None:
 
 
 def _set_aside(path: Path) -> Progress:
-    kept = _free_name(path, "unreadable")
     try:
-        path.rename(kept)
+        kept = path.rename(_kept("unreadable")[-1])
     except OSError as error:
         note = f"{path} is not a readable progress file and could not be set aside ({error}). Move it away by hand."
         return Progress(note=note, writable=False)
@@ -119,11 +109,8 @@ def _set_aside(path: Path) -> Progress:
     return Progress(note=f"{why}It is kept, unchanged, as {kept.name} beside it; your progress is counted anew from here.")
 
 
-def _free_name(path: Path, word: str) -> Path:
-    taken = [_number(other) for other in path.parent.glob(f"progress.{word}-*.json")]
-    return path.with_name(f"progress.{word}-{max(taken, default=0) + 1}.json")
-
-
-def _number(path: Path) -> int:
-    digits = path.stem.rpartition("-")[2]
-    return int(digits) if digits.isdigit() else 0
+def _kept(word: str) -> list[Path]:
+    # Those kept so far under this word, oldest first, and last the name for the next one.
+    ends = (path.stem.rpartition("-")[2] for path in _file().parent.glob(f"progress.{word}-*.json"))
+    numbers = sorted(int(end) for end in ends if end.isdecimal())
+    return [_file().with_name(f"progress.{word}-{number}.json") for number in (*numbers, max(numbers, default=0) + 1)]

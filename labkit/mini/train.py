@@ -41,7 +41,6 @@ from labkit.mini.tokens import SYSTEM, make_tokenizer
 from labkit.mini.world import SIZES, Scene, plural, random_question, random_scene, render_array
 from labkit.vision import FACTOR, PATCH_SIZE, mrope_positions, pixel_values
 
-POINTING_LAYER = 1
 MOST_CELLS = 8  # rows or columns of visual tokens in the largest scene, and some room
 MIN_PIXELS, MAX_PIXELS = 112 * 112, 140 * 140
 
@@ -154,7 +153,7 @@ class Packer:
         # too far on. Half of the answers are learned there, so that the checkpoint also talks in `llm_demo`.
         jump = rows * cols - max(rows, cols)
         all_ids, all_targets, all_blocks, all_positions = [], [], [], []
-        subjects: list[tuple[int, int, int]] = []  # scene, place of the word in the sequence, object
+        subjects: list[tuple[int, int, int, int]] = []  # scene, place of the word, place where the answer begins, object
         for row, scene in enumerate(batch):
             ids, targets, blocks, places = list(prefix), [-100] * len(prefix), [0] * len(prefix), [positions]
             for number in range(1, questions + 1):
@@ -162,7 +161,11 @@ class Packer:
                 asked, answered = self._ids(f"{q.text}<|im_end|>\n<|im_start|>assistant\n"), self._ids(f"{q.answer}<|im_end|>")
                 if q.subject:
                     which = NAMES.index(q.subject)
-                    subjects += [(row, len(ids) + at, which + 1) for at, token in enumerate(asked) if token in self.words[which]]
+                    subjects += [
+                        (row, len(ids) + at, len(ids) + len(asked) - 1, which + 1)
+                        for at, token in enumerate(asked)
+                        if token in self.words[which]
+                    ]
                 ids += asked + answered
                 targets += [-100] * (len(asked) - 1) + answered + [-100]
                 blocks += [number] * (len(asked) + len(answered))
@@ -183,7 +186,7 @@ class Packer:
             "targets": _padded(all_targets, length, -100),
             "positions": torch.stack([_padded([p[axis].tolist() for p in all_positions], length, 0) for axis in range(3)]),
             "mask": mask[:, None],
-            "subjects": torch.tensor(subjects).reshape(-1, 3),
+            "subjects": torch.tensor(subjects).reshape(-1, 4),
         }
 
 
@@ -207,9 +210,10 @@ class Trainer:
         self.places = torch.nn.Linear(192, 2 * MOST_CELLS)
         spellings = ([f" {n}" for n in NAMES], [f" {plural(n)}" for n in NAMES], [n.capitalize() for n in NAMES])
         self.words = [[self.pack.encode(word)[0] for word in words] for words in spellings]
-        self.pointing = self.model.model.language_model.layers[POINTING_LAYER].self_attn
-        self.pointing.register_forward_pre_hook(self._remember, with_kwargs=True)
-        self.remembered: dict[str, Any] = {}
+        self.looking = {layer: self.model.model.language_model.layers[layer].self_attn for layer in (1, 2)}
+        for attention in self.looking.values():
+            attention.register_forward_pre_hook(self._remember, with_kwargs=True)
+        self.remembered: dict[int, dict[str, Any]] = {}
         self.phase, self.step = "tower", 0
         self.optimizer = self._optimizer()
 
@@ -258,7 +262,7 @@ class Trainer:
             logits, targets = self._answer_logits(packed, tokens)
             answers = functional.cross_entropy(logits, targets)
             shown["answer tokens"] = float((logits.argmax(-1) == targets).float().mean())
-            pointing_loss, shown["pointing"] = self._pointing_loss(packed["subjects"], picture["cells"].reshape(len(batch), -1))
+            pointing_loss, shown["pointing"] = self._pointing_loss(packed, picture["cells"].reshape(len(batch), -1))
             places_loss = self._places_loss(batch[0].height // FACTOR, batch[0].width // FACTOR)
             shown["places"] = float(places_loss.detach())
             loss = answers + self.plan.cells_weight * cells_loss + self.plan.pointing_weight * (pointing_loss + 0.5 * places_loss)
@@ -275,43 +279,46 @@ class Trainer:
             self.optimizer = self._optimizer()
         return shown
 
-    def _remember(self, _: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        self.remembered = kwargs
+    def _remember(self, attention: Any, _: Any, kwargs: dict[str, Any]) -> None:
+        self.remembered[attention.layer_idx] = kwargs
 
-    def _pointing_loss(self, subjects: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """How far head L1H0 is from looking, at the word for an object in a question, at the object's visual tokens.
-
-        Where there is no such object, it shall look at ``<|vision_start|>``.
-
-        Without it the answers alone must find a chain of two heads, word to object and end of question to
-        word, and "Is there a cat?" stays at chance for thousands of steps.
-        """
-        hidden, (cos, sin) = self.remembered["hidden_states"], self.remembered["position_embeddings"]
-        width, section = self.pointing.head_dim, self.pointing.rope_scaling["mrope_section"] * 2
+    def _scores(self, layer: int, scene: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        """Attention logits of a layer's head 0 for chosen queries: (queries, length), as the model itself computes them."""
+        attention, seen = self.looking[layer], self.remembered[layer]
+        hidden, (cos, sin) = seen["hidden_states"], seen["position_embeddings"]
+        width, section = attention.head_dim, attention.rope_scaling["mrope_section"] * 2
         cos, sin = (torch.cat([part[i % 3] for i, part in enumerate(x.split(section, dim=-1))], dim=-1) for x in (cos, sin))
-        scene, place, what = subjects.unbind(1)
-        image = slice(len(self.pack.before) - 1, len(self.pack.before) + cells.shape[1])  # <|vision_start|> stands for "nowhere"
 
-        def turned(x: torch.Tensor, layer: torch.nn.Linear, at: Any) -> torch.Tensor:
-            y = functional.linear(x, layer.weight[:width], layer.bias[:width])
-            half = torch.cat([-y[..., width // 2 :], y[..., : width // 2]], dim=-1)
-            return y * cos[at] + half * sin[at]
+        def turned(x: torch.Tensor, linear: torch.nn.Linear, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+            y = functional.linear(x, linear.weight[:width], linear.bias[:width])
+            return y * cos + torch.cat([-y[..., width // 2 :], y[..., : width // 2]], dim=-1) * sin
 
-        query = turned(hidden[scene, place], self.pointing.q_proj, (scene, place))
-        key = turned(hidden[:, image], self.pointing.k_proj, (slice(None), image))
-        scores = torch.einsum("md,mnd->mn", query, key[scene]) / math.sqrt(width)
+        query = turned(hidden[scene, place], attention.q_proj, cos[scene, place], sin[scene, place])
+        key = turned(hidden, attention.k_proj, cos, sin)
+        return torch.einsum("md,mnd->mn", query, key[scene]) / math.sqrt(width)
+
+    def _pointing_loss(self, packed: dict[str, torch.Tensor], cells: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """How far two heads are from the chain that answers need.
+
+        L1H0 shall look, at the word for an object in a question, at the object's visual tokens, or at
+        ``<|vision_start|>`` if there is none; L2H0, where the answer begins, at that word. Without this the answers
+        alone must find both at once, and "Is there a cat?" stays at chance for thousands of steps.
+        """
+        scene, place, end, what = packed["subjects"].unbind(1)
+        image = slice(len(self.pack.before) - 1, len(self.pack.before) + cells.shape[1])
         match = cells[scene] == what[:, None]
         match = torch.cat([~match.any(1, keepdim=True), match], dim=1)
-        inside = scores.masked_fill(~match, -math.inf).logsumexp(1)
-        right = match.gather(1, scores.argmax(1, keepdim=True)).float().mean()
-        return (scores.logsumexp(1) - inside).mean(), float(right)
+        first, right = _looks_at(self._scores(1, scene, place)[:, image], match)
+        scores = self._scores(2, scene, end).masked_fill(~packed["mask"][scene, 0, end], -math.inf)
+        second, _ = _looks_at(scores, functional.one_hot(place, scores.shape[1]).bool())
+        return first + second, right
 
     def _places_loss(self, rows: int, cols: int) -> torch.Tensor:
         """How far each visual token is, after the first layer, from telling its own row and column.
 
         The tower's positions are relative, so only here, measured from ``<|vision_start|>``, can a token know its place.
         """
-        hidden = self.remembered["hidden_states"][:, len(self.pack.before) : len(self.pack.before) + rows * cols]
+        hidden = self.remembered[1]["hidden_states"][:, len(self.pack.before) : len(self.pack.before) + rows * cols]
         guess = self.places(hidden).flatten(0, 1)
         row, col = (
             torch.arange(rows * cols).repeat(hidden.shape[0]).div(cols, rounding_mode="floor"),
@@ -394,6 +401,13 @@ class Trainer:
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         Qwen2VLImageProcessor(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS, patch_size=PATCH_SIZE, merge_size=2).save_pretrained(folder)
+
+
+def _looks_at(scores: torch.Tensor, match: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Cross-entropy of all the attention that falls on the matching keys; and how often the largest score is among them."""
+    inside = scores.masked_fill(~match, -math.inf).logsumexp(1)
+    right = match.gather(1, scores.argmax(1, keepdim=True)).float().mean()
+    return (scores.logsumexp(1) - inside).mean(), float(right)
 
 
 def steps(trainer: Trainer) -> Iterator[dict[str, float]]:

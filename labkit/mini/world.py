@@ -270,7 +270,8 @@ def render_array(scene: Scene) -> np.ndarray:
         if bottom > top and right > left:
             cut = np.s_[top - o.y : bottom - o.y, left - o.x : right - o.x]
             canvas[top:bottom, left:right] = canvas[top:bottom, left:right] * keep[cut] + colour[cut]
-    return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    pixels: np.ndarray = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def render(scene: Scene) -> Image.Image:

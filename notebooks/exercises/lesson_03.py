@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from labkit.lessons.cards import read_quiz
 from labkit.lessons.exercise import Attempt, Diagnosis, Exercise, describe, read_mistakes, real_number, whole_number
-from labkit.lessons.quizzes import read_quiz
 
 LEVELS = 15  # steps between the codes 0 and 15
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -22,17 +22,12 @@ WEIGHT_BLOCK = _block(32, 37, -20, 1 / 128)
 POSITIVE_BLOCK = _block(64, 29, 40, 1 / 256)
 OUTLIER_BLOCK = np.where(np.arange(48) == 7, np.float32(4), _block(48, 23, -30, 1 / 64)).astype(np.float32)
 CONSTANT_BLOCK = np.full(32, 0.25, np.float32)
-BLOCKS = {
-    "a block of weights": WEIGHT_BLOCK,
-    "a block of positive weights": POSITIVE_BLOCK,
-    "a block with one outlier": OUTLIER_BLOCK,
-}
+BLOCKS = {"a block of weights": WEIGHT_BLOCK, "a block of positive weights": POSITIVE_BLOCK, "a block with one outlier": OUTLIER_BLOCK}
 
 
 def examine_quantise_block(attempt: Attempt) -> None:
-    """Judge 03.1."""
     for what, block in BLOCKS.items():
-        _examine_numbers(attempt, what, block, *_parts(attempt, block))
+        _examine_numbers(attempt, what, block, _parts(attempt, block))
     try:
         codes, scale, minimum = _parts(attempt, CONSTANT_BLOCK)
         seen = f"scale {scale:g}, minimum {minimum:g} and codes from {codes.min()} to {codes.max()}."
@@ -50,10 +45,9 @@ def examine_quantise_block(attempt: Attempt) -> None:
 def _parts(attempt: Attempt, block: Array) -> tuple[Array, float, float]:
     """Codes, scale and minimum of an answer, or what is wrong with its form."""
     answer = attempt(block)
-    if not isinstance(answer, (tuple, list)) or len(answer) != 3:
-        raise attempt.wrong("form", received=describe(answer) + ".")
-    if all(part is ... or part is None for part in answer):
-        raise attempt.wrong("form", received="three blanks: fill them in.")
+    three = isinstance(answer, (tuple, list)) and len(answer) == 3
+    if not three or all(part is ... or part is None for part in answer):
+        raise attempt.wrong("form", received="three blanks: fill them in." if three else f"{describe(answer)}.")
     codes = np.asarray(answer[0])
     if codes.size * 2 == block.size:
         raise attempt.wrong("packed", codes=codes.size, weights=block.size)
@@ -65,7 +59,8 @@ def _parts(attempt: Attempt, block: Array) -> tuple[Array, float, float]:
     return codes.astype(np.int64), scale, minimum
 
 
-def _examine_numbers(attempt: Attempt, what: str, block: Array, codes: Array, scale: float, minimum: float) -> None:
+def _examine_numbers(attempt: Attempt, what: str, block: Array, parts: tuple[Array, float, float]) -> None:
+    codes, scale, minimum = parts
     low, high = float(block.min()), float(block.max())
     step, peak = (high - low) / LEVELS, max(abs(low), abs(high))
     position = (block - low) / step
@@ -117,14 +112,7 @@ QUANTISE_BLOCK = Exercise(
             "0? Use another scale then, such as 1."
         ),
     ),
-    stub_source='''\
-import numpy as np
-
-
-def quantise_block(block):
-    """Asymmetric int4: return (codes, scale, minimum) with block ≈ scale * codes + minimum."""
-    ...
-''',
+    task="Asymmetric int4: return (codes, scale, minimum) with block ≈ scale * codes + minimum.",
     solution_source="""\
 import numpy as np
 
@@ -162,16 +150,16 @@ truncated: START return ((block - low) / scale).astype(np.uint8), scale, low
     For {what} the error reaches {miss:.2f} of a step, where half a step is enough: your codes are cut off, not rounded. `.astype` drops
     what stands behind the point; call `np.round` before it.
 codes: START return 15 - codes, scale, low
-    For {what} scale and minimum are right, but weight number {worst}, {weight:.4g}, lies at {position:.2f} steps above the minimum and
-    has the code {code}. Expected the nearest whole number.
+    For {what} scale and minimum are right, but weight number {worst}, {weight:.4g}, lies at {position:.2f} steps above the minimum and has
+    the code {code}. Expected the nearest whole number.
 constant: START return codes, scale, low
-    Right for ordinary blocks. A block whose values are all the same (such as all zeros) has a range of 0, and 0 / 0 is no number.
-    Choose any scale but 0 then, 1 for example, so that every code becomes 0. For 32 times 0.25 it came to this: {seen}
+    Right for ordinary blocks. A block whose values are all the same (such as all zeros) has a range of 0, and 0 / 0 is no number. Choose
+    any scale but 0 then, 1 for example, so that every code becomes 0. For 32 times 0.25 it came to this: {seen}
 form: START return codes
     Expected three things, `codes, scale, minimum`, received {received}
 packed: START return codes[::2] + 16 * codes[1::2], scale, low
-    You return {codes} codes for {weights} weights, two in each byte it seems. That is how they are stored; here return one code for
-    each weight.
+    You return {codes} codes for {weights} weights, two in each byte it seems. That is how they are stored; here return one code for each
+    weight.
 shape: START return codes[None], scale, low
     Expected codes of shape {shape}, one for each weight, received {received}.
 dtype: START return np.round((block - low) / scale), scale, low
@@ -192,10 +180,8 @@ def stored_bytes(rows: int, columns: int, block_size: int) -> int:
 
 
 def examine_int4_bytes(attempt: Attempt) -> None:
-    """Judge 03.2."""
     answers = [whole_number(attempt(*matrix), "the number of bytes") for matrix in MATRICES]
-    for matrix, answer, expected in attempt.misses(MATRICES, answers, [stored_bytes(*matrix) for matrix in MATRICES]):
-        rows, columns, block_size = matrix
+    for (rows, columns, block_size), answer, expected in attempt.misses(MATRICES, answers, [stored_bytes(*matrix) for matrix in MATRICES]):
         weights, blocks = rows * columns, rows * columns // block_size
         values = {"codes": weights // 2, "weights": weights, "pairs": PAIR_BYTES * blocks, "blocks": blocks}
         raise attempt.wrong("other", matrix=f"{rows}×{columns}", block_size=block_size, answer=answer, expected=expected, **values)
@@ -217,11 +203,7 @@ INT4_BYTES = Exercise(
         "Codes: `rows * columns` weights at half a byte. Blocks: how many are there in a row, and in all rows?",
         "`rows * columns // 2` for the codes, and `rows * (columns // block_size)` blocks with two float32 numbers, 8 bytes, each.",
     ),
-    stub_source='''\
-def int4_bytes(rows, columns, block_size):
-    """Bytes of an int4 weight matrix with a float32 scale and minimum for each block of a row."""
-    ...
-''',
+    task="Bytes of an int4 weight matrix with a float32 scale and minimum for each block of a row.",
     solution_source="""\
 def int4_bytes(rows, columns, block_size):
     codes = rows * columns // 2                # two 4-bit codes to a byte
@@ -230,8 +212,8 @@ def int4_bytes(rows, columns, block_size):
 """,
     mistakes=read_mistakes("""
 no_scales: return rows * columns // 2
-    You count the codes only. Without its scale and its minimum a block of codes cannot become weights again: each block stores two
-    float32 numbers besides.
+    You count the codes only. Without its scale and its minimum a block of codes cannot become weights again: each block stores two float32
+    numbers besides.
 byte_each: return rows * columns + rows * columns // block_size * 8
     You give each weight a whole byte. A code of 4 bits is half a byte: two weights share one.
 no_minimum: return rows * columns // 2 + rows * columns // block_size * 4
@@ -246,8 +228,8 @@ bits_codes: return rows * columns * 4 + rows * columns // block_size * 8
 bits_pair: return rows * columns // 2 + rows * columns // block_size * 64
     The codes are right, but you count scale and minimum in bits. A float32 has 32 bits, which are 4 bytes.
 per_row: return rows * columns // 2 + rows * 8
-    You store one scale and minimum for each row. Here every row is cut into blocks, `columns // block_size` of them, and each block has
-    its own pair.
+    You store one scale and minimum for each row. Here every row is cut into blocks, `columns // block_size` of them, and each block has its
+    own pair.
 per_matrix: return rows * columns // 2 + 8
     You store one scale and minimum for the whole matrix. Each block has its own pair: that is what keeps its steps small.
 block_row: return rows * columns // 2 + columns // block_size * 8
@@ -262,7 +244,6 @@ type: return "half"
 """),
 )
 
-ALL_GOOD = "all good"
 STAGES = ("pixel_values", "patch_embeddings", "image_embeds", "first_logits")
 THRESHOLD = 0.99
 
@@ -284,7 +265,6 @@ def below(cosines: dict[str, float]) -> list[str]:
 
 
 def examine_first_broken(attempt: Attempt) -> None:
-    """Judge 03.3."""
     cases = [(cosines, THRESHOLD) for cosines in BROKEN]
     answers = [_stage(attempt, cosines) for cosines in BROKEN]
     for (cosines, _), answer, _expected in attempt.misses(cases, answers, [below(cosines)[0] for cosines in BROKEN]):
@@ -294,16 +274,13 @@ def examine_first_broken(attempt: Attempt) -> None:
         seen = f"the answer was {describe(healthy)}."
     except Diagnosis as diagnosis:
         healthy, seen = None, diagnosis.text
-    if healthy != ALL_GOOD:
+    if healthy != "all good":
         raise attempt.wrong("healthy", seen=seen)
-    exact = attempt(EXACT, THRESHOLD)
-    if exact == "patch_embeddings":
-        raise attempt.wrong("equal")
-    _compare(attempt, EXACT, exact)
-    undefined = attempt(UNDEFINED, THRESHOLD)
-    if undefined == "first_logits":
-        raise attempt.wrong("nan")
-    _compare(attempt, UNDEFINED, undefined)
+    for cosines, mistaken, kind in ((EXACT, "patch_embeddings", "equal"), (UNDEFINED, "first_logits", "nan")):
+        answer = attempt(cosines, THRESHOLD)
+        if answer == mistaken:
+            raise attempt.wrong(kind)
+        _compare(attempt, cosines, answer)
 
 
 def _stage(attempt: Attempt, cosines: dict[str, float]) -> str:
@@ -320,8 +297,7 @@ def _stage(attempt: Attempt, cosines: dict[str, float]) -> str:
 def _compare(attempt: Attempt, cosines: dict[str, float], answer: object) -> None:
     expected = below(cosines)[0]
     if answer != expected:
-        table = describe(cosines, short=True)
-        raise attempt.wrong("other", table=table, threshold=THRESHOLD, expected=expected, received=describe(answer))
+        raise attempt.wrong("other", table=describe(cosines, short=True), threshold=THRESHOLD, expected=expected, received=describe(answer))
 
 
 FIRST_BROKEN = Exercise(
@@ -342,11 +318,7 @@ FIRST_BROKEN = Exercise(
         'Return from inside the loop as soon as a stage does not hold; after the loop, return `"all good"`.',
         "`nan < 0.99` is False, and so is `nan >= 0.99`. So test `if not (cosine >= threshold)`.",
     ),
-    stub_source='''\
-def first_broken(cosines, threshold):
-    """Name of the first stage whose cosine does not reach the threshold, or "all good"."""
-    ...
-''',
+    task='Name of the first stage whose cosine does not reach the threshold, or "all good".',
     solution_source="""\
 def first_broken(cosines, threshold):
     for stage, cosine in cosines.items():
@@ -356,11 +328,11 @@ def first_broken(cosines, threshold):
 """,
     mistakes=read_mistakes("""
 worst: return min(cosines, key=cosines.get)
-    You return the stage with the lowest cosine. An error grows on its way through the layers, so the worst stage is often an innocent
-    one behind the broken one. Return the first in order.
+    You return the stage with the lowest cosine. An error grows on its way through the layers, so the worst stage is often an innocent one
+    behind the broken one. Return the first in order.
 last: return [stage for stage, cosine in cosines.items() if cosine < threshold][-1]
-    You return the last stage below the threshold. Each stage works on what the one before hands over: the first that departs is where
-    to look. Leave the loop (`return`) at the first one.
+    You return the last stage below the threshold. Each stage works on what the one before hands over: the first that departs is where to
+    look. Leave the loop (`return`) at the first one.
 inverted: return next((stage for stage, cosine in cosines.items() if cosine > threshold), "all good")
     You return the first stage that is still good. A cosine near 1 means “same direction”, so broken is what lies below the threshold.
 before: return ["all good", *cosines][[cosine < threshold for cosine in cosines.values()].index(True)]
@@ -375,8 +347,8 @@ equal: return next((stage for stage in cosines if not cosines[stage] > threshold
     Right, but for one case: a stage that lies exactly at the threshold still holds. Only below it is broken.
 nan: return next((stage for stage in cosines if cosines[stage] < threshold), "all good")
     Right, but for one trap: a cosine of `nan` (a stage that came out as all zeros, or with infinities) is neither below nor above any
-    number, so `cosine < threshold` is False and the worst damage of all goes unnoticed. Ask the other way round:
-    `not (cosine >= threshold)`.
+    number, so `cosine < threshold` is False and the worst damage of all goes unnoticed. Ask the other way round: `not (cosine >=
+    threshold)`.
 not_a_name: return min(cosines.values())
     Expected the name of a stage (str), received {received}. Loop over `cosines.items()` to have each name with its cosine.
 type: return {stage for stage in cosines if cosines[stage] < threshold}
@@ -397,8 +369,8 @@ Between checkpoint and MNN model stands an ONNX file. What is it for?
 - It makes the model smaller
     Export does not round weights. The size falls when MNN's weights are written with 4 or 8 bits.
 + It is the computation as a graph, free of PyTorch, which MNN's converter can read
-    The checkpoint holds weights without a program. Export runs the PyTorch model once and writes down its operations; MNN turns these
-    into its own.
+    The checkpoint holds weights without a program. Export runs the PyTorch model once and writes down its operations; MNN turns these into
+    its own.
 - The engine runs it when int4 is not exact enough
     The engine reads only the `.mnn` files and their weights. ONNX is a step on the way and can be thrown away.
 You convert with blocks of 32 rather than 128 weights. What changes?
@@ -407,12 +379,11 @@ You convert with blocks of 32 rather than 128 weights. What changes?
 - Nothing but the file's layout
     Each block has a scale of its own, so the rounded weights themselves are different.
 + More bytes, and steps that fit the weights better
-    Four times as many scales and minima: 6 bits a weight against 4.5. A smaller block never has a larger range than the block around it,
-    so its steps are as fine or finer.
+    Four times as many scales and minima: 6 bits a weight against 4.5. A smaller block never has a larger range than the block around it, so
+    its steps are as fine or finer.
 A converted model chats fluently, but describes every picture wrongly. Where do you look first?
 + At the parity table, for the first stage on the picture's way that departs from the original
-    Fluent text says that the language model is well. Pixel values, patch embeddings and image embeddings show where the picture got
-    lost.
+    Fluent text says that the language model is well. Pixel values, patch embeddings and image embeddings show where the picture got lost.
 - At the language model's weight bits: 8 instead of 4
     They may matter for fine points, but the text is fluent: the fault most likely lies before the language model.
 - At the wording of the question

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,10 @@ def test_start_here(open_notebook: Callable[..., OpenNotebook]) -> None:
     assert all(cell["execution_count"] for cell in notebook.cells() if cell["cell_type"] == "code" and "".join(cell["source"]).strip())
     answer = notebook.composer().visit()
     assert answer == "A cat."
+    numbers = notebook.page.locator(".lc-numbers").inner_text().split("\n")
+    assert numbers[::2] == ["Tokens", "Visual tokens", "Vision", "Prefill", "Decode"]
+    assert all(re.fullmatch(r"[1-9]\d*", count) for count in numbers[1:4:2])
+    assert all(re.fullmatch(r"[\d.]+ s", seconds) for seconds in numbers[5::2])
     notebook.shot("start_here_light")
     notebook.theme("dark")
     notebook.shot("start_here_dark")
