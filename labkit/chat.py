@@ -25,7 +25,7 @@ from labkit.vision import PATCH_SIZE, patch_positions, pixel_values
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-MARKUP = re.compile(r"<\|[^|]*\|>|</?(?:img|audio|hw)>")
+MARKUP = re.compile(r"<\|[^|]*\|>|</?(?:img|audio|hw)>|[\0\ud800-\udfff]")  # and what has no place in a text: it would end or crash it
 PRECISIONS = ("normal", "high", "low")
 MAX_PIXELS = 1280 * 28 * 28
 """Larger pictures are shrunk to 1,280 visual tokens; the 2B checkpoint alone would allow 16,384, which fill a machine's memory."""

@@ -114,7 +114,7 @@ def inspect(folder: Path, *, name: str | None = None) -> Checkpoint:
         )
     size = picture.get("size") or {}
     generation = _json(folder, "generation_config.json") if (folder / "generation_config.json").exists() else {}
-    stop = generation.get("eos_token_id", config.get("eos_token_id", (config.get("text_config") or {}).get("eos_token_id")))
+    stop: Any = generation.get("eos_token_id", config.get("eos_token_id", (config.get("text_config") or {}).get("eos_token_id")))
     for key, value in (("image_token_id", config.get("image_token_id")), ("eos_token_id", stop)):
         if value is None:
             raise CheckpointError(f"expected {key!r} in {folder / 'config.json'}, found none. Take the original checkpoint's file.")
@@ -149,7 +149,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint, from its index where there is one."""
     files = [folder / name for name in sorted(set(_index(folder).values()))] or [folder / "model.safetensors"]
     missing = [file.name for file in files if not file.is_file()]
-    if missing and not files[1:] and list(folder.glob("*.bin")):
+    if missing and not files[1:] and any(folder.glob("*.bin")):
         raise CheckpointError(
             f"expected safetensors in {folder}, found pickled weights (.bin), which can run code. Take the safetensors version."
         )

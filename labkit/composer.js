@@ -1,391 +1,391 @@
 // The browser's half of labkit/composer.py: it shows the state that Python holds and sends commands.
 // It decides nothing about the scene; while a drag lasts it draws a preview of its own.
-// composer_page.js, which stands in front of this file, makes the page's elements.
 
-const BIG_STEP = 8;
-const PATIENCE_MS = 10000;
+const PAGE = `
+<div class="lc-columns">
+  <section class="lc-left" aria-label="Scene">
+    <div class="lc-row">
+      <label>Picture <select class="lc-size"></select></label> <label>Background <select class="lc-background"></select></label>
+    </div>
+    <div class="lc-well"><div class="lc-stage" role="group">
+      <canvas aria-hidden="true"></canvas><div class="lc-objects"></div><p class="lc-empty">Choose an object to begin.</p>
+    </div></div>
+    <div class="lc-row" role="group" aria-label="Scene tools">
+      <button class="lc-smaller" title="Make the chosen object smaller (−)" aria-label="Smaller">−</button>
+      <button class="lc-larger" title="Make the chosen object larger (+)" aria-label="Larger">+</button>
+      <button class="lc-remove" title="Remove the chosen object (Delete)">Remove</button>
+      <button class="lc-undo" title="Take the last change back (Ctrl+Z)">Undo</button>
+      <button class="lc-clear" title="Remove all objects">Clear</button>
+    </div>
+    <p class="lc-notice" role="status"></p>
+    <p class="lc-help">Drag an object, or reach it with Tab: arrow keys move it (Shift: bigger steps), + and − change its size,
+      Delete removes it, Ctrl+Z undoes.</p>
+  </section>
+  <div class="lc-right">
+    <section class="lc-palette" aria-label="Objects">
+      <label>Add an object <input class="lc-search" type="search" placeholder="cat, pizza, …" autocomplete="off" spellcheck="false"></label>
+      <div class="lc-grid" role="group" aria-label="Objects to add"></div> <p class="lc-count"></p>
+    </section>
+    <form class="lc-ask" aria-label="Ask the model">
+      <div class="lc-chips" role="group" aria-label="Kind of question"></div>
+      <div class="lc-row">
+        <label>About <select class="lc-subject"></select></label>
+        <button class="lc-other" type="button" title="Ask the same in other words">Other words</button>
+      </div>
+      <div class="lc-row">
+        <label class="lc-wide">Question
+          <input class="lc-words" type="text" maxlength="400" autocomplete="off" placeholder="Choose above, or type one"></label>
+        <button class="lc-go">Ask</button>
+      </div>
+    </form>
+  </div>
+  <section class="lc-answer" aria-label="Answer">
+    <p class="lc-asked"></p><div class="lc-live" aria-live="polite" aria-atomic="false"></div>
+    <p class="lc-verdict"></p><dl class="lc-numbers"></dl><p class="lc-stale"></p>
+  </section>
+</div>`;
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 const between = (value, low, high) => Math.max(low, Math.min(value, high));
 
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  const put = (value) => (typeof value === "function" ? "addEventListener" : "setAttribute");
+  for (const [name, value] of Object.entries(attributes)) node[put(value)](name, value);
+  node.append(...children);
+  return node;
+}
+
+const options = (values) => values.map((value) => make("option", { value }, value));
+
 function render({ model, el }) {
-  let library = null; // names, wordings, limits and sprites; sent once, on hello
+  let library = null; // words, limits and sprites; sent once, on hello
   let exact = null; // the picture as the model gets it, and its empty ground
   let drag = null; // { id, x, y, side, … }: where the pointer holds an object now
   let selected = null;
   let gesture = 0;
-  let task = "left_of";
-  let variant = 0;
-  let ownWords = false;
-  let pieces = { run: -1, texts: [] };
+  let question = { task: "left_of", variant: 0, own: false };
 
-  const stageNow = () => model.get("stage");
+  const root = make("div", { class: "labkit-composer", role: "group", "aria-label": "Scene composer" });
+  root.innerHTML = PAGE;
+  const $ = (name) => root.querySelector(`.lc-${name}`);
+  const [stage, objects, grid, chips, search, subject, words, live] =
+    ["stage", "objects", "grid", "chips", "search", "subject", "words", "live"].map($);
+  const canvas = root.querySelector("canvas");
+  const now = () => model.get("stage");
+  const find = (id) => now().objects.find((o) => o.id === id);
+  const nodeOf = (id) => objects.querySelector(`[data-id="${id}"]`);
   const tell = (command, content = {}) => model.send({ do: command, ...content });
-  const thinking = () => model.get("reply").status === "thinking";
-
-  const page = buildPage();
-  const { root, stage, canvas, objects, empty, notice, search, grid, count, chips, subject, words, go, live } = page;
-  const press = (node, action) => node.addEventListener("click", action);
-  press(page.smaller, () => grow(-2));
-  press(page.larger, () => grow(2));
-  press(page.removal, () => selected !== null && tell("remove", { number: selected }));
-  press(page.undo, () => tell("undo"));
-  press(page.wipe, () => tell("clear"));
-  press(page.other, () => {
-    variant += 1;
-    ownWords = false;
-    compose();
-  });
-  page.size.addEventListener("change", () => tell("resize", JSON.parse(page.size.value)));
-  page.background.addEventListener("change", () => tell("paint", { background: page.background.value }));
-  subject.addEventListener("change", () => {
-    ownWords = false;
-    compose();
-  });
-  page.form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (!thinking()) tell("ask", { question: words.value });
-  });
+  const able = (name, yes) => $(name).setAttribute("aria-disabled", String(!yes));
+  const listen = (node, handlers) => Object.entries(handlers).forEach(([name, handler]) => node.addEventListener(name, handler));
 
   // ---- the scene
 
-  function grow(by, id = selected) {
-    if (id !== null) tell("grow", { number: id, by, gesture });
-  }
+  listen($("smaller"), { click: () => find(selected) && tell("nudge", { number: selected, by: -2 }) });
+  listen($("larger"), { click: () => find(selected) && tell("nudge", { number: selected, by: 2 }) });
+  listen($("remove"), { click: () => find(selected) && tell("remove", { number: selected }) });
+  listen($("undo"), { click: () => tell("undo") });
+  listen($("clear"), { click: () => tell("clear") });
+  listen($("background"), { change: ({ target }) => tell("paint", { background: target.value }) });
+  listen($("size"), { change: ({ target }) => tell("resize", library.sizes[target.value]) });
 
   function select(id) {
     selected = id;
     for (const node of objects.children) node.classList.toggle("lc-selected", Number(node.dataset.id) === id);
-    const chosen = stageNow().objects.find((o) => o.id === id);
-    for (const control of [page.smaller, page.larger, page.removal]) control.setAttribute("aria-disabled", String(!chosen));
-    if (chosen && !ownWords) {
-      subject.value = chosen.name;
-      compose();
-    }
+    const chosen = find(id);
+    for (const name of ["smaller", "larger", "remove"]) able(name, chosen);
+    if (!chosen || question.own) return;
+    subject.value = chosen.name;
+    compose();
   }
 
-  const placed = (o) => (drag && drag.id === o.id ? { ...o, x: drag.x, y: drag.y, side: drag.side } : o);
+  const placed = (o) => (drag?.id === o.id ? { ...o, x: drag.x, y: drag.y, side: drag.side } : o);
 
   function draw() {
-    const now = stageNow();
-    if (canvas.width !== now.width || canvas.height !== now.height) Object.assign(canvas, { width: now.width, height: now.height });
+    const { width, height, revision } = now();
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
-    const fits = exact && exact.width === now.width && exact.height === now.height;
-    if (fits && exact.revision === now.revision && !drag) {
+    const fits = exact?.width === width && exact.height === height;
+    if (fits && exact.revision === revision && !drag) {
       context.putImageData(exact.picture, 0, 0);
-      canvas.dataset.revision = now.revision; // from here on the canvas is the model's picture, pixel by pixel
+      canvas.dataset.revision = revision; // from here on the canvas is the model's picture, pixel by pixel
       return;
     }
     delete canvas.dataset.revision;
     if (!fits || !library) return;
     context.putImageData(exact.ground, 0, 0);
     context.imageSmoothingQuality = "high";
-    for (const { name, x, y, side } of now.objects.map(placed)) context.drawImage(library.sprites[name], x, y, side, side);
+    for (const { name, x, y, side } of now().objects.map(placed)) context.drawImage(library.images[name], x, y, side, side);
   }
 
-  function lay(node, o, now) {
-    const percent = (value, whole) => `${(100 * value) / whole}%`;
-    Object.assign(node.style, { left: percent(o.x, now.width), top: percent(o.y, now.height), width: percent(o.side, now.width), height: percent(o.side, now.height) });
-    node.setAttribute("aria-label", `${o.name}, column ${o.x}, row ${o.y}, ${o.side} pixels wide`);
+  function lay(node, { name, x, y, side }) {
+    const { width, height } = now();
+    const share = { left: x / width, top: y / height, width: side / width, height: side / height };
+    for (const [property, part] of Object.entries(share)) node.style[property] = `${100 * part}%`;
+    node.setAttribute("aria-label", `${name}, column ${x}, row ${y}, ${side} pixels wide`);
   }
 
-  function objectNode(o) {
-    const node = make("button", { type: "button", class: "lc-object", "data-id": o.id, "aria-roledescription": "movable object" });
-    node.append(make("span", { class: "lc-tag", "aria-hidden": "true" }, o.name));
-    for (const corner of ["nw", "ne", "sw", "se"]) node.append(make("span", { class: `lc-handle lc-${corner}`, "data-corner": corner, "aria-hidden": "true" }));
-    node.addEventListener("focus", () => select(o.id));
-    node.addEventListener("pointerdown", (event) => grab(event, node, o.id));
-    node.addEventListener("pointermove", pull);
-    node.addEventListener("pointerup", () => drop(true));
-    node.addEventListener("pointercancel", () => drop(false));
-    return node;
+  function objectNode({ id, name }) {
+    const does = { focus: () => select(id), pointerdown: grab, pointermove: pull, pointerup: () => drop(true), pointercancel: () => drop(false) };
+    const handle = (corner) => make("span", { class: "lc-handle", "data-corner": corner, "aria-hidden": "true" });
+    const tag = make("span", { class: "lc-tag", "aria-hidden": "true" }, name);
+    const attributes = { class: "lc-object", "data-id": id, "aria-roledescription": "movable object" };
+    return make("button", { ...attributes, ...does }, tag, ...["nw", "ne", "sw", "se"].map(handle));
   }
 
   function showScene() {
-    const now = stageNow();
-    stage.style.setProperty("--lc-width", now.width);
-    stage.style.setProperty("--lc-height", now.height);
-    stage.setAttribute("aria-label", `Scene, ${now.width} × ${now.height} pixels, ${now.objects.length} objects`);
-    const nodes = new Map([...objects.children].map((node) => [Number(node.dataset.id), node]));
-    const order = [...nodes.keys()];
-    const held = objects.contains(document.activeElement) || document.activeElement === page.removal;
-    const kept = now.objects.map((o) => nodes.get(o.id) ?? objectNode(o));
-    for (const [id, node] of nodes) if (!now.objects.some((o) => o.id === id)) node.remove();
-    kept.forEach((node, i) => {
-      lay(node, placed(now.objects[i]), now);
+    const { width, height, objects: there } = now();
+    stage.style.cssText = `--lc-width: ${width}; --lc-height: ${height}`;
+    stage.setAttribute("aria-label", `Scene, ${width} × ${height} pixels, ${there.length} objects`);
+    const held = objects.contains(document.activeElement) || document.activeElement === $("remove");
+    const at = [...objects.children].indexOf(nodeOf(selected));
+    const nodes = there.map((o) => nodeOf(o.id) ?? objectNode(o));
+    for (const node of [...objects.children]) if (!nodes.includes(node)) node.remove();
+    nodes.forEach((node, i) => {
+      lay(node, placed(there[i]));
       if (objects.children[i] !== node) objects.insertBefore(node, objects.children[i] ?? null); // moving a node costs it its focus
     });
-    empty.hidden = now.objects.length > 0;
-    if (selected !== null && !now.objects.some((o) => o.id === selected)) {
-      const next = kept[between(order.indexOf(selected), 0, kept.length - 1)];
+    $("empty").hidden = there.length > 0;
+    if (selected !== null && !find(selected)) {
       selected = null;
-      if (held) (next ?? search).focus(); // never let the keyboard fall out of the composer
+      if (held) (nodes[between(at, 0, nodes.length - 1)] ?? search).focus(); // never let the keyboard fall out of the composer
     }
     select(selected);
     draw();
   }
 
-  function grab(event, node, id) {
-    if (event.button !== 0 || drag) return;
+  function grab({ button, currentTarget: node, target, pointerId, clientX: atX, clientY: atY }) {
+    const from = find(Number(node.dataset.id));
+    if (button !== 0 || drag || !from) return;
     node.focus();
-    const o = stageNow().objects.find((candidate) => candidate.id === id);
-    if (!o) return;
-    node.setPointerCapture(event.pointerId);
-    drag = { ...o, corner: event.target.dataset.corner, from: o, atX: event.clientX, atY: event.clientY };
+    node.setPointerCapture(pointerId);
     node.classList.add("lc-dragged");
+    drag = { ...from, from, corner: target.dataset.corner, atX, atY };
   }
 
   function pull(event) {
     if (!drag || drag.dropped) return;
-    const now = stageNow();
-    const { smallest, largest } = library.limits;
-    const scale = stage.clientWidth / now.width;
-    const dx = Math.round((event.clientX - drag.atX) / scale);
-    const dy = Math.round((event.clientY - drag.atY) / scale);
+    const { width, height } = now();
     const { from, corner } = drag;
+    const [dx, dy] = [event.clientX - drag.atX, event.clientY - drag.atY].map((way) => Math.round((way * width) / stage.clientWidth));
     if (corner) {
-      const west = corner.includes("w");
-      const north = corner.startsWith("n");
-      const room = Math.min(west ? from.x + from.side : now.width - from.x, north ? from.y + from.side : now.height - from.y);
+      const [west, north] = [corner.endsWith("w"), corner.startsWith("n")];
+      const room = Math.min(west ? from.x + from.side : width - from.x, north ? from.y + from.side : height - from.y);
       const wish = from.side + Math.max(west ? -dx : dx, north ? -dy : dy);
-      const side = between(wish, smallest, Math.min(largest, room));
+      const side = between(wish, library.limits.smallest, Math.min(library.limits.largest, room));
       Object.assign(drag, { side, x: west ? from.x + from.side - side : from.x, y: north ? from.y + from.side - side : from.y });
     } else {
-      Object.assign(drag, { x: between(from.x + dx, 0, now.width - from.side), y: between(from.y + dy, 0, now.height - from.side) });
+      Object.assign(drag, { x: between(from.x + dx, 0, width - from.side), y: between(from.y + dy, 0, height - from.side) });
     }
-    lay(objects.querySelector(`[data-id="${drag.id}"]`), drag, now);
+    lay(nodeOf(drag.id), drag);
     draw();
   }
 
   function drop(keep) {
     if (!drag || drag.dropped) return;
     const { id, x, y, side, from } = drag;
-    objects.querySelector(`[data-id="${id}"]`)?.classList.remove("lc-dragged");
-    if (keep && (x !== from.x || y !== from.y || side !== from.side)) {
-      drag.dropped = true; // the preview stays until Python's answer
-      tell("move", { number: id, x, y, side });
-    } else {
-      drag = null;
-      showScene();
-    }
+    nodeOf(id)?.classList.remove("lc-dragged");
+    drag.dropped = keep && (x !== from.x || y !== from.y || side !== from.side); // the preview stays until Python's answer
+    if (drag.dropped) return tell("move", { number: id, x, y, side });
+    drag = null;
+    showScene();
   }
 
-  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-
-  stage.addEventListener("keydown", (event) => {
-    const id = Number(event.target.dataset?.id);
-    if (event.key === "Escape" && drag) drop(false);
-    if (!id || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (ARROWS[event.key]) {
-      const step = event.shiftKey ? BIG_STEP : 1;
-      tell("nudge", { number: id, dx: ARROWS[event.key][0] * step, dy: ARROWS[event.key][1] * step, gesture });
-    } else if (event.key === "+" || event.key === "=") grow(2, id);
-    else if (event.key === "-" || event.key === "−" || event.key === "_") grow(-2, id);
-    else if (event.key === "Delete" || event.key === "Backspace") tell("remove", { number: id });
-    else return;
-    event.preventDefault();
-  });
-  stage.addEventListener("keyup", () => { gesture += 1; }); // a key held down is one step of undo
-
-  root.addEventListener("keydown", (event) => {
-    const command = event.ctrlKey || event.metaKey;
-    const typing = event.target instanceof HTMLInputElement;
-    if (command && event.key.toLowerCase() === "z" && !event.shiftKey && !typing) {
+  listen(stage, {
+    keydown(event) {
+      const number = Number(event.target.dataset?.id);
+      if (event.key === "Escape" && drag) drop(false);
+      if (!number || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (ARROWS[event.key]) {
+        const [dx, dy] = ARROWS[event.key].map((way) => way * (event.shiftKey ? 8 : 1));
+        tell("nudge", { number, dx, dy, gesture });
+      } else if ("+=-−_".includes(event.key)) tell("nudge", { number, by: "+=".includes(event.key) ? 2 : -2, gesture });
+      else if (event.key === "Delete" || event.key === "Backspace") tell("remove", { number });
+      else return;
       event.preventDefault();
-      event.stopPropagation();
-      tell("undo");
-    } else if (!command && !event.altKey && event.key !== "Escape") {
+    },
+    keyup: () => { gesture += 1; }, // a key held down is one step of undo
+  });
+
+  listen(root, {
+    keydown(event) {
+      const command = event.ctrlKey || event.metaKey;
+      const undo = command && event.key.toLowerCase() === "z" && !event.shiftKey && !(event.target instanceof HTMLInputElement);
+      if (!undo && (command || event.altKey || event.key === "Escape")) return;
       event.stopPropagation(); // else JupyterLab takes letters, arrows and Delete for notebook commands
-    }
+      if (!undo) return;
+      event.preventDefault();
+      tell("undo");
+    },
   });
 
   // ---- the palette
 
   const inPalette = () => [...grid.children].filter((node) => !node.hidden);
-
-  function add(name) {
-    tell("add", { name });
-  }
+  const reach = (next) => { for (const node of grid.children) node.tabIndex = node === next ? 0 : -1; };
 
   function sift() {
-    const wish = search.value.trim().toLowerCase();
-    for (const node of grid.children) node.hidden = !node.dataset.name.includes(wish);
-    const found = inPalette();
-    grid.dataset.none = found.length ? "" : `No object is called “${search.value.trim()}”.`;
-    for (const node of grid.children) node.tabIndex = node === found[0] ? 0 : -1;
+    const wish = search.value.trim();
+    for (const node of grid.children) node.hidden = !node.dataset.name.includes(wish.toLowerCase());
+    const [first] = inPalette();
+    grid.dataset.none = first ? "" : `No object is called “${wish}”.`;
+    reach(first);
   }
 
-  search.addEventListener("input", sift);
-  search.addEventListener("keydown", (event) => {
-    const first = inPalette()[0];
-    if (event.key === "Enter" && first && search.value.trim()) add(first.dataset.name);
-    else if (event.key === "ArrowDown" && first) first.focus();
-    else return;
-    event.preventDefault();
+  listen(search, {
+    input: sift,
+    keydown(event) {
+      const [first] = inPalette();
+      if (event.key === "Enter" && first && search.value.trim()) first.click();
+      else if (event.key === "ArrowDown" && first) first.focus();
+      else return;
+      event.preventDefault();
+    },
   });
-  grid.addEventListener("keydown", (event) => {
-    const found = inPalette();
-    const at = found.indexOf(event.target);
-    const columns = found.filter((node) => node.offsetTop === found[0].offsetTop).length;
-    const jumps = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - columns, ArrowDown: at + columns, Home: 0, End: found.length - 1 };
-    const next = found[jumps[event.key]];
-    if (!(event.key in jumps)) return;
-    event.preventDefault();
-    if (!next) return;
-    for (const node of grid.children) node.tabIndex = node === next ? 0 : -1;
-    next.focus();
+  listen(grid, {
+    keydown(event) {
+      const found = inPalette();
+      const at = found.indexOf(event.target);
+      const columns = found.filter((node) => node.offsetTop === found[0].offsetTop).length;
+      const jumps = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - columns, ArrowDown: at + columns, Home: 0, End: found.length - 1 };
+      if (!(event.key in jumps)) return;
+      event.preventDefault();
+      const next = found[jumps[event.key]] ?? event.target;
+      reach(next);
+      next.focus();
+    },
   });
 
-  // ---- the question
+  // ---- question and answer
 
-  function compose() {
+  const thinking = () => model.get("reply").status === "thinking";
+  listen($("other"), { click: () => compose({ variant: question.variant + 1, own: false }) });
+  listen(subject, { change: () => compose({ own: false }) });
+  listen(words, { input: () => compose({ own: true }) });
+  listen($("ask"), {
+    submit(event) {
+      event.preventDefault();
+      if (!thinking()) tell("ask", { question: words.value });
+    },
+  });
+
+  function compose(change = {}) {
     if (!library) return;
-    const kind = library.tasks.find((t) => t.task === task);
-    for (const node of chips.children) node.setAttribute("aria-pressed", String(!ownWords && node.dataset.task === task));
-    subject.disabled = !kind.subject;
-    if (ownWords) return;
-    const found = library.wordings[task][kind.subject ? subject.value : ""];
-    words.value = found ? found[variant % found.length] : "";
+    Object.assign(question, change);
+    const { task, variant, own } = question;
+    for (const node of chips.children) node.setAttribute("aria-pressed", String(!own && node.dataset.task === task));
+    subject.disabled = !library.tasks.find((kind) => kind.task === task).subject;
+    const found = library.wordings[task][subject.disabled ? "" : subject.value];
+    if (!own) words.value = found ? found[variant % found.length] : "";
   }
 
   function showSubjects() {
-    if (!library) return;
-    const here = [...new Set(stageNow().objects.map((o) => o.name))];
-    const rest = library.names.filter((name) => !here.includes(name));
+    const here = [...new Set(now().objects.map((o) => o.name))];
+    const rest = question.task === "is_there" ? Object.keys(library.images).filter((name) => !here.includes(name)) : [];
+    const group = (label, names) => (names.length ? [make("optgroup", { label }, ...options(names))] : []);
     const before = subject.value;
-    const options = (names) => names.map((name) => make("option", { value: name }, name));
-    const groups = [make("optgroup", { label: "In the scene" }, ...options(here))];
-    if (task === "is_there") groups.push(make("optgroup", { label: "Not in the scene" }, ...options(rest)));
-    subject.replaceChildren(...(here.length || task === "is_there" ? groups : [make("option", { value: "" }, "nothing yet")]));
-    subject.value = [...subject.options].some((option) => option.value === before) && before ? before : (subject.options[0]?.value ?? "");
+    subject.replaceChildren(...group("In the scene", here), ...group("Not in the scene", rest));
+    if (!subject.options.length) subject.append(make("option", { value: "" }, "nothing yet"));
+    subject.value = before;
+    if (subject.selectedIndex < 0) subject.selectedIndex = 0;
     compose();
   }
-
-  words.addEventListener("input", () => {
-    ownWords = true;
-    compose();
-  });
-
-  // ---- the answer
 
   function showReply() {
     const reply = model.get("reply");
-    const busy = reply.status === "thinking";
-    if (reply.run !== pieces.run) {
-      pieces = { run: reply.run, texts: [] };
+    const done = reply.status === "done";
+    if (Number(live.dataset.run) !== reply.run) {
+      Object.assign(live.dataset, { run: reply.run, pieces: 0 });
       live.replaceChildren();
     }
     root.dataset.status = reply.status;
-    go.setAttribute("aria-disabled", String(busy));
-    go.textContent = busy ? "Thinking…" : "Ask";
-    page.asked.textContent = reply.question ? `“${reply.question}”` : "The answer will stream in here.";
-    if (busy && !live.childNodes.length) live.append(make("span", { class: "lc-thinking" }, "Thinking…"));
+    able("go", !thinking());
+    $("go").textContent = thinking() ? "Thinking…" : "Ask";
+    $("asked").textContent = reply.question ? `“${reply.question}”` : "The answer will stream in here.";
+    if (thinking() && !live.childNodes.length) live.append(make("span", { class: "lc-thinking" }, "Thinking…"));
     if (reply.status === "failed") live.replaceChildren(make("span", { class: "lc-error" }, `No answer. ${reply.error}`));
-    if (reply.status === "done" && live.textContent !== reply.text) live.replaceChildren(reply.text);
-    page.verdict.replaceChildren();
-    page.numbers.replaceChildren();
-    if (reply.status === "done") {
-      const mark = { Right: "✓ ", Wrong: "✗ " }[reply.verdict] ?? "";
-      page.verdict.append(make("strong", { "data-verdict": reply.verdict }, `${mark}${reply.verdict}`), ` ${reply.because}`);
-      for (const [name, value] of reply.facts) page.numbers.append(make("div", {}, make("dt", {}, name), make("dd", {}, value)));
-    }
-    const old = reply.status === "done" && reply.revision !== stageNow().revision;
-    page.stale.textContent = old ? "The scene has changed since: ask again." : "";
+    if (done && live.textContent !== reply.text) live.replaceChildren(reply.text);
+    const mark = { Right: "✓ ", Wrong: "✗ " }[reply.verdict] ?? "";
+    $("verdict").replaceChildren(...(done ? [make("strong", { "data-verdict": reply.verdict }, mark + reply.verdict), ` ${reply.because}`] : []));
+    const fact = ([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
+    $("numbers").replaceChildren(...(done ? reply.facts.map(fact) : []));
+    $("stale").textContent = done && reply.revision !== now().revision ? "The scene has changed since: ask again." : "";
   }
 
   function showPiece({ run, index, text }) {
-    if (run !== pieces.run || index !== pieces.texts.length) return; // a view opened late gets the whole text at the end
+    if (run !== Number(live.dataset.run) || index !== Number(live.dataset.pieces)) return; // a view opened late gets the whole text at the end
     if (index === 0) live.replaceChildren();
-    pieces.texts.push(text);
     live.append(make("span", {}, text));
-    live.dataset.pieces = pieces.texts.length;
+    live.dataset.pieces = index + 1;
   }
 
   // ---- what arrives from Python
 
   function showTools() {
-    const now = stageNow();
-    notice.textContent = now.notice;
-    page.undo.setAttribute("aria-disabled", String(!now.undo));
-    page.wipe.setAttribute("aria-disabled", String(!now.objects.length));
-    if (!library) return;
-    const full = now.objects.length >= library.limits.most;
-    count.textContent = full ? library.limits.full : `${now.objects.length} of ${library.limits.most} objects stand in the scene.`;
-    count.classList.toggle("lc-full", full);
+    const { width, height, background, undo, notice, objects: { length } } = now();
+    const { sizes, backgrounds, limits } = library;
+    $("notice").textContent = notice;
+    able("undo", undo);
+    able("clear", length);
+    const full = length >= limits.most;
+    $("count").textContent = full ? limits.full : `${length} of ${limits.most} objects stand in the scene.`;
+    $("count").classList.toggle("lc-full", full);
     for (const node of grid.children) node.setAttribute("aria-disabled", String(full));
-    choose(page.size, JSON.stringify({ height: now.height, width: now.width }), `${now.width} × ${now.height}`);
-    choose(page.background, now.background, now.background);
-  }
-
-  function choose(control, value, text) {
-    control.querySelector("[data-only-now]")?.remove();
-    if (![...control.options].some((option) => option.value === value)) control.append(make("option", { value, "data-only-now": "" }, text));
-    control.value = value; // a scene made in Python may have a size or ground that is not on the list
+    for (const [name, listed, value] of [["size", Object.keys(sizes), `${width} × ${height}`], ["background", backgrounds, background]]) {
+      $(name).replaceChildren(...options([...new Set([...listed, value])])); // a scene made in Python may have one that is not listed
+      $(name).value = value;
+    }
   }
 
   function showStage() {
-    if (drag && (drag.dropped || !stageNow().objects.some((o) => o.id === drag.id))) drag = null;
-    showTools();
-    showSubjects();
+    if (drag && (drag.dropped || !find(drag.id))) drag = null;
+    if (library) showTools();
+    if (library) showSubjects();
     showScene();
     showReply();
   }
 
-  async function stock(content, buffers) {
-    const sprites = {};
-    const urls = await Promise.all(content.names.map((_, i) => new Promise((resolve, reject) => {
-      const reader = new FileReader();
-      reader.onload = () => resolve(reader.result);
-      reader.onerror = reject;
-      reader.readAsDataURL(new Blob([buffers[i]], { type: "image/png" }));
-    })));
-    await Promise.all(content.names.map((name, i) => {
-      sprites[name] = new Image();
-      sprites[name].src = urls[i];
-      return sprites[name].decode();
+  async function stock(content) {
+    const images = {};
+    for (const [name, src] of Object.entries(content.sprites)) images[name] = make("img", { src, alt: "", draggable: "false" });
+    await Promise.all(Object.values(images).map((image) => image.decode()));
+    library = { ...content, images };
+    grid.replaceChildren(...Object.entries(images).map(([name, image]) => {
+      const attributes = { class: "lc-sprite", "data-name": name, title: `Add: ${name}`, click: () => tell("add", { name }) };
+      return make("button", attributes, image, make("span", {}, name));
     }));
-    library = { ...content, sprites };
-    grid.replaceChildren(...content.names.map((name, i) => make(
-      "button",
-      { type: "button", class: "lc-sprite", "data-name": name, title: `Add: ${name}`, onclick: () => add(name) },
-      make("img", { src: urls[i], alt: "", draggable: "false" }),
-      make("span", {}, name),
-    )));
-    chips.replaceChildren(...content.tasks.map(({ task: name, label }) => make(
-      "button",
-      { type: "button", class: "lc-chip", "data-task": name, onclick: () => { variant = 0; task = name; ownWords = false; showSubjects(); } },
-      label,
-    )));
-    page.size.replaceChildren(...content.sizes.map(([height, width]) => make("option", { value: JSON.stringify({ height, width }) }, `${width} × ${height}`)));
-    page.background.replaceChildren(...content.backgrounds.map((name) => make("option", { value: name }, name)));
+    chips.replaceChildren(...content.tasks.map(({ task, label }) => {
+      const click = () => { question = { task, variant: 0, own: false }; showSubjects(); };
+      return make("button", { type: "button", class: "lc-chip", "data-task": task, click }, label);
+    }));
     sift();
     showStage();
     root.dataset.model = content.model; // says which widget of the kernel this is; and that all is in place
   }
 
   function onMessage(content, buffers) {
-    if (content.kind === "library") {
-      if (!library) stock(content, buffers);
-    } else if (content.kind === "picture") {
-      const pixels = (view) => new ImageData(new Uint8ClampedArray(view.buffer, view.byteOffset, view.byteLength).slice(), content.width, content.height);
-      exact = { ...content, picture: pixels(buffers[0]), ground: pixels(buffers[1]) };
-      draw();
-    } else if (content.kind === "piece") showPiece(content);
+    if (content.kind === "library" && !library) stock(content);
+    if (content.kind === "piece") showPiece(content);
+    if (content.kind !== "picture") return;
+    const [picture, ground] = buffers.map((view) => {
+      const bytes = new Uint8ClampedArray(view.buffer, view.byteOffset, view.byteLength).slice();
+      return new ImageData(bytes, content.width, content.height);
+    });
+    exact = { ...content, picture, ground };
+    draw();
   }
 
-  model.on("msg:custom", onMessage);
-  model.on("change:stage", showStage);
-  model.on("change:reply", showReply);
+  const heard = { "msg:custom": onMessage, "change:stage": showStage, "change:reply": showReply };
+  for (const [name, handler] of Object.entries(heard)) model.on(name, handler);
   el.replaceChildren(root);
   showStage();
   tell("hello");
   const alarm = setTimeout(() => {
-    if (!library) notice.textContent = "The kernel does not answer. Run this cell to start the composer.";
-  }, PATIENCE_MS);
+    if (!library) $("notice").textContent = "The kernel does not answer. Run this cell to start the composer.";
+  }, 10000);
   return () => {
     clearTimeout(alarm);
-    model.off("msg:custom", onMessage);
-    model.off("change:stage", showStage);
-    model.off("change:reply", showReply);
+    for (const [name, handler] of Object.entries(heard)) model.off(name, handler);
   };
 }
 

@@ -25,13 +25,15 @@ MEANING = {
     "image_embeds": "visual tokens, as the language model gets them",
     "first_logits": "scores of the answer's first token, through MNN-LLM",
 }
-# Least cosine that a sound conversion reaches, by bits of the part that computes the stage. Measured
-# on the embedded checkpoint; a scrambled patch order or swapped colour channels stays far below.
+# Least cosine that a sound conversion reaches, by bits of the part that computes the stage. Measured on the
+# embedded checkpoint, worst of 27 pictures: patch_embeddings 0.9997 with int4 and 0.99999 with int8, image_embeds
+# 0.998 and 0.9999, first_logits 0.989 and 0.9993. Faults stay below: swapped colours at 0.96 in the patch
+# embeddings, scrambled positions at 0.96 in the image embeddings of `examples`.
 LEAST_COSINE = {
     "pixel_values": {4: 0.9999, 8: 0.9999},
-    "patch_embeddings": {4: 0.98, 8: 0.999},
-    "image_embeds": {4: 0.9, 8: 0.99},
-    "first_logits": {4: 0.9, 8: 0.99},
+    "patch_embeddings": {4: 0.99, 8: 0.999},
+    "image_embeds": {4: 0.98, 8: 0.999},
+    "first_logits": {4: 0.95, 8: 0.99},
 }
 
 
@@ -112,15 +114,15 @@ class Parity:
 
 
 def examples() -> list[tuple[ImageLike, str]]:
-    """Three pictures, square, wide and tall, each with a question."""
+    """Three pictures, square, wide and tall; the first word of each answer already depends on what is seen."""
     plain = Background(colour=(120, 180, 220), second=(90, 160, 210), pattern="stripes", period=14)
     cat_pizza = (Placed(name="cat", x=12, y=34, side=46), Placed(name="pizza", x=64, y=38, side=42))
     three = (Placed(name="house", x=6, y=20, side=48), Placed(name="tree", x=64, y=28, side=44), Placed(name="car", x=118, y=34, side=46))
     tall = (Placed(name="sun", x=22, y=8, side=44), Placed(name="boat", x=24, y=100, side=48))
     return [
-        (render(Scene(height=112, width=112, objects=cat_pizza, background=plain)), "What is left of the pizza?"),
-        (render(Scene(height=112, width=168, objects=three)), "Describe the image."),
-        (render(Scene(height=168, width=112, objects=tall, background=Background(colour=(70, 90, 160)))), "What is below the sun?"),
+        (render(Scene(height=112, width=112, objects=cat_pizza, background=plain)), "Which objects are there?"),
+        (render(Scene(height=112, width=168, objects=three)), "How many trees are there?"),
+        (render(Scene(height=168, width=112, objects=tall, background=Background(colour=(70, 90, 160)))), "Where is the boat?"),
     ]
 
 

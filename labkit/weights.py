@@ -47,7 +47,8 @@ def quantize(weight: np.ndarray, *, bits: int = 4, block_size: int = 64) -> Quan
     Parameters
     ----------
     weight
-        (rows, columns) float32.
+        (rows, columns) floating. The rule is computed in its type, as the exporter does: a float16 checkpoint's
+        weights, given as they are, get the very codes that MNN reads; as float32, some fall on the other side of a tie.
     bits
         4 or 8.
     block_size
@@ -63,11 +64,16 @@ def quantize(weight: np.ndarray, *, bits: int = 4, block_size: int = 64) -> Quan
     size = block_size or columns
     while columns % size:
         size //= 2
-    blocks = weight.astype(np.float32).reshape(rows, columns // size, size)
+    blocks = weight.reshape(rows, columns // size, size)
     low, high = blocks.min(-1), blocks.max(-1)
-    scale = (high - low) / np.float32(2**bits - 1)
+    scale = (high - low) / blocks.dtype.type(2**bits - 1)
     steps = np.divide(blocks - low[:, :, None], scale[:, :, None], out=np.zeros_like(blocks), where=scale[:, :, None] > 0)
-    return QuantizedLinear(bits=bits, codes=np.rint(steps).astype(np.uint8).reshape(rows, columns), scale=scale, minimum=low)
+    return QuantizedLinear(
+        bits=bits,
+        codes=np.rint(steps).astype(np.uint8).reshape(rows, columns),
+        scale=scale.astype(np.float32),
+        minimum=low.astype(np.float32),
+    )
 
 
 def checkpoint_parts(checkpoint: Checkpoint) -> dict[str, int]:

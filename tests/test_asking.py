@@ -56,12 +56,12 @@ def test_each_task_has_a_label_and_words_for_the_browser() -> None:
     ],
 )
 def test_judging(question: str, text: str, word: str) -> None:
-    assert judge(PAIR, question, text).word == word
+    assert judge(PAIR, question, text)[0] == word
 
 
 def test_a_verdict_gives_the_right_answer() -> None:
-    assert "“A cat.”" in judge(PAIR, "What is left of the pizza?", "A dog.").sentence
-    assert "leave this open" in judge(Scene(height=140, width=140, objects=()), "Describe the image.", "A cat.").sentence
+    assert "“A cat.”" in judge(PAIR, "What is left of the pizza?", "A dog.")[1]
+    assert "leave this open" in judge(Scene(height=140, width=140, objects=()), "Describe the image.", "A cat.")[1]
 
 
 @pytest.mark.parametrize(

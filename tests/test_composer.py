@@ -64,27 +64,33 @@ def _places(composer: Composer) -> list[tuple[str, int, int, int]]:
     return [(o.name, o.x, o.y, o.side) for o in composer.scene.objects]
 
 
+def _add(composer: Composer, name: str) -> int:
+    """Add one object; returns its number."""
+    composer.do("add", name=name)
+    return int(composer.stage["objects"][-1]["id"])
+
+
 def test_state_follows_every_change(composer: Told) -> None:
-    cat = composer.add("cat")
-    pizza = composer.add("pizza")
-    composer.move(cat, 3, 4)
-    composer.move(pizza, 500, 500, 50)
-    composer.nudge(cat, dx=2, dy=-1)
-    composer.grow(cat, -4)
-    composer.paint("Sky")
+    cat = _add(composer, "cat")
+    pizza = _add(composer, "pizza")
+    composer.do("move", number=cat, x=3, y=4)
+    composer.do("move", number=pizza, x=500, y=500, side=50)
+    composer.do("nudge", number=cat, dx=2, dy=-1)
+    composer.do("nudge", number=cat, by=-4)
+    composer.do("paint", background="Sky")
     assert _places(composer) == [("cat", 7, 5, 40), ("pizza", 90, 90, 50)]
     assert [(o["name"], o["x"], o["y"], o["side"]) for o in composer.stage["objects"]] == _places(composer)
     assert composer.stage["background"] == "Sky"
-    composer.resize(112, 168)
+    composer.do("resize", height=112, width=168)
     assert composer.picture().size == (168, 112)
-    composer.remove(cat)
+    composer.do("remove", number=cat)
     assert [o.name for o in composer.scene.objects] == ["pizza"]
-    composer.clear()
+    composer.do("clear")
     assert composer.scene.objects == ()
 
 
 def test_each_change_sends_the_picture_of_the_model_and_then_its_state(composer: Told) -> None:
-    composer.add("cat")
+    composer.do("add", name="cat")
     picture, state = composer.told[-2:]
     assert (picture["kind"], picture["revision"]) == ("picture", state["revision"])
     shown = np.frombuffer(picture["buffers"][0], np.uint8).reshape(140, 140, 4)
@@ -96,14 +102,14 @@ def test_each_change_sends_the_picture_of_the_model_and_then_its_state(composer:
 
 def test_undo_takes_back_one_step_at_a_time(composer: Told) -> None:
     seen = [composer.scene]
-    cat = composer.add("cat")
+    cat = _add(composer, "cat")
     seen.append(composer.scene)
-    composer.move(cat, 0, 0)
+    composer.do("move", number=cat, x=0, y=0)
     seen.append(composer.scene)
-    composer.move(cat, 0, 0)  # no change: no step
+    composer.do("move", number=cat, x=0, y=0)  # no change: no step
     composer.scene = CAT_AND_PIZZA
     seen.append(composer.scene)
-    composer.clear()
+    composer.do("clear")
     for expected in reversed(seen):
         assert composer.undo()
         assert composer.scene == expected
@@ -113,27 +119,27 @@ def test_undo_takes_back_one_step_at_a_time(composer: Told) -> None:
 
 
 def test_a_key_held_down_is_one_step(composer: Told) -> None:
-    cat = composer.add("cat")
+    cat = _add(composer, "cat")
     start = composer.scene
     for _ in range(5):
-        composer.nudge(cat, dx=1, gesture=7)
+        composer.do("nudge", number=cat, dx=1, gesture=7)
     assert composer.stage["undo"] == 2
     middle = composer.scene
     for _ in range(3):
-        composer.nudge(cat, dx=1, gesture=8)
+        composer.do("nudge", number=cat, dx=1, gesture=8)
     composer.undo()
     assert composer.scene == middle
-    composer.nudge(cat, dx=1, gesture=8)  # after an undo, a new step
+    composer.do("nudge", number=cat, dx=1, gesture=8)  # after an undo, a new step
     composer.undo()
     composer.undo()
     assert composer.scene == start
 
 
 def test_numbers_are_never_used_twice(composer: Told) -> None:
-    first = composer.add("cat")
-    composer.remove(first)
+    first = _add(composer, "cat")
+    composer.do("remove", number=first)
     composer.scene = CAT_AND_PIZZA
-    assert len({first, *(o["id"] for o in composer.stage["objects"]), composer.add("dog")}) == 4
+    assert len({first, *(o["id"] for o in composer.stage["objects"]), _add(composer, "dog")}) == 4
 
 
 def test_the_browser_is_told_when_the_scene_is_full_or_a_command_makes_no_sense(composer: Told) -> None:
@@ -142,7 +148,7 @@ def test_the_browser_is_told_when_the_scene_is_full_or_a_command_makes_no_sense(
     assert len(composer.scene.objects) == 4
     assert "Remove one to add another" in composer.stage["notice"]
     with pytest.raises(SceneError):
-        composer.add("fish")
+        composer.do("add", name="fish")
     before = composer.scene
     far = {"do": "move", "number": 99, "x": 0, "y": 0}
     for nonsense in ({"do": "explode"}, {}, {"do": "move", "number": 1}, far, {"do": "add", "name": "unicorn"}):
@@ -156,9 +162,11 @@ def test_the_browser_is_told_when_the_scene_is_full_or_a_command_makes_no_sense(
 def test_hello_brings_sprites_words_and_the_picture_once(composer: Told) -> None:
     composer.hears(do="hello")
     (library,) = composer.of_kind("library")
-    assert list(library["names"]) == list(NAMES)
-    for data in library["buffers"]:
-        with Image.open(io.BytesIO(data)) as sprite:
+    assert list(library["sprites"]) == list(NAMES)
+    for url in library["sprites"].values():
+        kind, _, data = url.partition(",")
+        assert kind == "data:image/png;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data))) as sprite:
             assert sprite.size == (96, 96)
     assert library["wordings"]["left_of"]["pizza"][0] == "What is left of the pizza?"
     assert len(composer.of_kind("picture")) == 1
@@ -173,7 +181,7 @@ def test_asking_streams_pieces_in_order_between_thinking_and_done() -> None:
     assert [(p["index"], p["text"]) for p in composer.of_kind("piece")] == list(enumerate(PIECES))
     reply = composer.reply
     assert (reply["question"], reply["text"], reply["verdict"]) == ("What is left of the pizza?", "A cat.", "Right")
-    assert ["Visual tokens", "25"] in reply["facts"]
+    assert ("Visual tokens", "25") in reply["facts"]
 
 
 def test_the_model_gets_the_picture_and_the_question() -> None:

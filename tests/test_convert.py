@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -75,7 +76,8 @@ def left(folder: Path) -> list[str]:
 
 def test_a_plan_can_be_read_before_it_runs(plan: ConversionPlan) -> None:
     text = str(plan)
-    for piece in ("mini: Qwen2-VL, 3,003,776 parameters, F16, 6.0 MB", str(plan.out), "memory   about 1.2 GiB", *MEANING, *MEANING.values()):
+    facts = [f"mini: Qwen2-VL, {plan.checkpoint.parameters:,} parameters, F16", str(plan.out), "memory   about 1.2 GiB"]
+    for piece in (*facts, *MEANING, *MEANING.values()):
         assert piece in text
     assert all(words in text for _, words in STAGES)
 
@@ -84,8 +86,10 @@ def test_options_reach_the_exporters_command_line(plan: ConversionPlan) -> None:
     plain = plan.argv(Path("/x"))
     assert plain[1:3] == ["-m", "labkit.export_process"]
     assert not {"--sym", "--visual_sym"} & set(plain)
-    chosen = replace(plan, weight_bits=8, block_size=32, symmetric=True, vision_bits=8, vision_block=0, vision_symmetric=True).argv(Path("/x"))
-    pairs = dict(zip(chosen, chosen[1:], strict=False))
+    chosen = replace(plan, weight_bits=8, block_size=32, symmetric=True, vision_bits=8, vision_block=0, vision_symmetric=True).argv(
+        Path("/x")
+    )
+    pairs = dict(itertools.pairwise(chosen))
     assert {"--sym", "--visual_sym"} <= set(chosen)
     assert [pairs[f"--{name}"] for name in ("quant_bit", "quant_block", "visual_quant_bit", "visual_quant_block")] == ["8", "32", "8", "0"]
     assert pairs["--dst_path"] == "/x"

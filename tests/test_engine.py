@@ -30,8 +30,12 @@ JSON = st.recursive(
     max_leaves=8,
 )
 HEADERS = st.dictionaries(st.text().filter(lambda key: key != "arrays"), JSON, max_size=4)
-KINDS = hnp.boolean_dtypes() | hnp.integer_dtypes() | hnp.floating_dtypes() | hnp.complex_number_dtypes() | hnp.unicode_string_dtypes(max_len=3)
-ARRAYS = st.dictionaries(st.text(max_size=5), hnp.arrays(KINDS, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)), max_size=3)
+KINDS = (
+    hnp.boolean_dtypes() | hnp.integer_dtypes() | hnp.floating_dtypes() | hnp.complex_number_dtypes() | hnp.unicode_string_dtypes(max_len=3)
+)
+ARRAYS = st.dictionaries(
+    st.text(max_size=5), hnp.arrays(KINDS, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)), max_size=3
+)
 
 
 class Dribble(io.BytesIO):

@@ -18,11 +18,10 @@ import numpy as np
 import pytest
 
 from labkit import lessons, paths
-from labkit.lessons import desk, path_map, store
-from labkit.lessons.cards import TEXT_WIDTH, Card, Fold, entries, inline
+from labkit.lessons import path_map, store
+from labkit.lessons.cards import TEXT_WIDTH, Card, Fold, entries, inline, make_widget
 from labkit.lessons.catalogue import EXERCISES, LESSONS, QUIZZES
 from labkit.lessons.exercise import Attempt, Diagnosis, Untried, describe, explain, is_empty, real_number, whole_number
-from labkit.lessons.quizzes import make_widget
 from labkit.lessons.store import Progress
 
 
@@ -30,7 +29,7 @@ from labkit.lessons.store import Progress
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Progress of its own for every test, and no hints shown yet."""
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
-    monkeypatch.setattr(desk, "_hints_shown", {})
+    monkeypatch.setattr(lessons, "_hints_shown", {})
     return tmp_path
 
 
@@ -339,7 +338,7 @@ def test_a_usual_mistake_must_explain_every_answer() -> None:
 
 
 def test_progress_grows_and_stays(home: Path) -> None:
-    assert not store.load()
+    assert store.load() == Progress()
     lessons.check("00.1", solved("00.1"))
     lessons.check("00.1", lambda height, width: 0)  # wrong later does not take it away
     lessons.check("03.2", solved("03.2"))
@@ -431,7 +430,7 @@ def test_reset_keeps_a_backup_and_restore_brings_it_back(home: Path) -> None:
     store.record(exercises=("00.1",), quizzes=("00",))
     card = str(lessons.reset())
     assert str(home / "progress" / "progress.backup-1.json") in card
-    assert not store.load()
+    assert store.load() == Progress()
     store.record(exercises=("03.1",))
     assert "progress.backup-2.json" in str(lessons.reset())
     store.record(exercises=("03.2",))

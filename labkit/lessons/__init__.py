@@ -1,4 +1,4 @@
-"""Exercises that check themselves, with hints and solutions, quizzes, and the progress along the path. What a notebook calls never raises.
+"""Exercises that check themselves, hints, solutions, quizzes, and the progress along the path. Nothing here raises: all is said in cards.
 
 >>> from labkit import lessons
 >>> print(lessons.check("00.1", None).title)
@@ -16,14 +16,12 @@ from labkit.lessons.catalogue import EXERCISES, QUIZZES
 from labkit.lessons.path_map import PathMap
 
 __all__ = ["check", "hint", "progress", "quiz", "reset", "restore", "solution"]
+DOCTOR = "`labkit doctor` looks at the folders."
 _hints_shown: dict[str, int] = {}  # in memory: a restarted notebook begins with the first hint again
 
 
 def check(exercise_id: str, answer: object = None) -> Card:
-    """Say of the learner's function for an exercise ("03.2"): *not tried yet*, *right* with the why, or *wrong* with a diagnosis.
-
-    Returns a card, which shows itself as the last line of a cell; ``str()`` gives plain text.
-    """
+    """Say of the learner's function for an exercise ("03.2"): *not tried yet*, *right* with the why, or *wrong* with a diagnosis."""
     if not (exercise := EXERCISES.get(str(exercise_id))):
         return _unknown("exercise", exercise_id, EXERCISES)
     verdict = exercise.judge(answer)
@@ -46,8 +44,7 @@ def hint(exercise_id: str) -> Card:
     shown = _hints_shown[exercise.id] = min(_hints_shown.get(exercise.id, 0) + 1, total)
     # The very first hint stays folded: it is also what a reader of the executed notebook sees.
     folds = [Fold(summary=f"Hint {i} of {total}", text=text, open=i == shown > 1) for i, text in enumerate(exercise.hints[:shown], 1)]
-    last = f'The last one. After it comes `lessons.solution("{exercise.id}")`.'
-    more = last if shown == total else "Run the cell again for the next one."
+    more = "Run the cell again for the next one." if shown < total else f'The last one. After it comes `lessons.solution("{exercise.id}")`.'
     return Card(title=f"Hint {shown} of {total}: {exercise.id} {exercise.title}", text=more, folds=tuple(folds))
 
 
@@ -76,7 +73,7 @@ def reset() -> Card:
     try:
         backup = store.move_away()
     except Exception as error:  # noqa: BLE001 - a learner gets a card, whatever the file system says
-        return _trouble("Nothing was reset", error)
+        return Card(title="Nothing was reset", text=f"{type(error).__name__}: {error}. {DOCTOR}", tone="wrong")
     if backup is None:
         return Card(title="Nothing to reset", text="There is no progress yet.")
     return Card(title="Progress reset", text=f"What you had is kept in `{backup}`. Undo with `lessons.restore()`.")
@@ -87,7 +84,7 @@ def restore() -> Card:
     try:
         restored = store.bring_back()
     except Exception as error:  # noqa: BLE001 - as above
-        return _trouble("Nothing was restored", error)
+        return Card(title="Nothing was restored", text=f"{type(error).__name__}: {error}. {DOCTOR}", tone="wrong")
     if restored is None:
         return Card(title="Nothing to restore", text="There is no backup: no reset was made, or it was undone already.")
     backup, done = restored
@@ -95,13 +92,7 @@ def restore() -> Card:
     return Card(title="Progress restored", text=f"From `{backup.name}`: {counts}\n\n{done.note}")
 
 
-def _trouble(title: str, error: Exception) -> Card:
-    return Card(title=title, text=f"{type(error).__name__}: {error}. `labkit doctor` looks at the folders.", tone="wrong")
-
-
 def _unknown(what: str, asked: object, known: Iterable[str]) -> Card:
-    names = sorted(known)
-    close = difflib.get_close_matches(str(asked), names, n=1)
-    meant = f" Did you mean `{close[0]}`?" if close else ""
-    listed = ", ".join(f"`{name}`" for name in names)
+    meant = "".join(f" Did you mean `{name}`?" for name in difflib.get_close_matches(str(asked), sorted(known), n=1))
+    listed = ", ".join(f"`{name}`" for name in sorted(known))
     return Card(title=f"No {what} {str(asked)!r}", text=f"Expected one of {listed}.{meant}", tone="wrong")

@@ -1,15 +1,16 @@
 """What a lesson shows: cards and quizzes that read well as text, in a live notebook and on a page without a kernel.
 
-They use plain HTML and inline styles that carry no meaning of their own: pages that show notebooks
-remove scripts, style sheets, SVG elements and widgets. Marks are words and signs, never colour alone.
+Plain HTML, inline styles without meaning of their own: pages that show notebooks remove scripts, style sheets, SVG and widgets.
 """
 
 from __future__ import annotations
 
 import html
 import re
+import sys
 import textwrap
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,7 @@ class Card(Shown):
         parts = [self.title, *(wrap(paragraph) for paragraph in paragraphs(self.text))]
         for fold in self.folds:
             parts += [fold.summary, *(wrap(paragraph, indent="    ") for paragraph in paragraphs(fold.text))]
-            if fold.code:
-                parts.append(textwrap.indent(fold.code.strip("\n"), "    "))
+            parts += [textwrap.indent(fold.code.strip("\n"), "    ")] * bool(fold.code)
         return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
@@ -103,10 +103,8 @@ class Quiz(Shown):
         blocks, answers = [self.title], ["Answers, explained"]
         for number, question in enumerate(self.questions, 1):
             options, whys = question.lines()
-            blocks.append(
-                "\n".join([wrap(f"{number}. {question.text}", code=""), *(wrap(line, indent="   ", code="") for line in options)])
-            )
-            answers.append("\n".join(wrap(f"{number}{line}", indent="   ", code="") for line in whys))
+            blocks.append(wrap(f"{number}. {question.text}", code="") + "\n" + wrap(*options, indent="   ", code=""))
+            answers.append(wrap(*(f"{number}{why}" for why in whys), indent="   ", code=""))
         return "\n\n".join(blocks + answers)
 
     def _repr_html_(self) -> str:
@@ -121,14 +119,10 @@ class Quiz(Shown):
 
     def _repr_mimebundle_(self, **_options: object) -> dict[str, Any]:
         bundle = super()._repr_mimebundle_()
-        try:
-            from IPython import get_ipython
-
-            if getattr(get_ipython(), "kernel", None) is not None:  # a terminal does not count
+        with suppress(ImportError):  # installed without the notebook group: the folded answers serve
+            if "IPython" in sys.modules and getattr(sys.modules["IPython"].get_ipython(), "kernel", None):  # a terminal does not count
                 view = {"version_major": 2, "version_minor": 0, "model_id": make_widget(self).model_id}
                 bundle["application/vnd.jupyter.widget-view+json"] = view
-        except ImportError:  # installed without the notebook group: the folded answers serve
-            pass
         return bundle
 
 
@@ -145,19 +139,17 @@ def read_quiz(number: str, title: str, text: str) -> Quiz:
 
 def make_widget(quiz: Quiz) -> Any:
     """A widget that records the quiz as done once every question was answered right."""
-    import anywidget  # only where a kernel runs
+    import anywidget
     import traitlets
 
-    def options(question: Question) -> list[dict[str, Any]]:
-        return [{"text": inline(option.text), "why": inline(option.why), "right": option.right} for option in question.options]
-
-    page = {"title": inline(quiz.title), "questions": [{"text": inline(each.text), "options": options(each)} for each in quiz.questions]}
+    def page(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: inline(value) if isinstance(value, str) else value for name, value in fields}
 
     class QuizWidget(anywidget.AnyWidget):
         """Questions as radio groups; `chosen` holds what was checked last, `solved` what was ever right."""
 
         _esm = Path(__file__).with_name("quiz.js")
-        content = traitlets.Dict(page).tag(sync=True)
+        content = traitlets.Dict(asdict(quiz, dict_factory=page)).tag(sync=True)
         chosen: traitlets.List[Any] = traitlets.List([None] * len(quiz.questions)).tag(sync=True)
         solved: traitlets.List[Any] = traitlets.List([False] * len(quiz.questions)).tag(sync=True)
         message = traitlets.Unicode().tag(sync=True)
@@ -172,8 +164,7 @@ def make_widget(quiz: Quiz) -> Any:
                 note = store.record(quizzes=[quiz.id]).note
                 self.message = f"All {len(self.solved)} questions answered right: this quiz is done. {note}".strip()
 
-    finished = quiz.id in store.load().quizzes
-    return QuizWidget(message="You have finished this quiz before; it stays counted." if finished else "")
+    return QuizWidget(message="You have finished this quiz before; it stays counted." if quiz.id in store.load().quizzes else "")
 
 
 def paragraphs(text: str) -> list[str]:
@@ -187,10 +178,10 @@ def entries(text: str) -> list[tuple[str, str]]:
     return [(head, " ".join(rest.split())) for head, _, rest in parts]
 
 
-def wrap(paragraph: str, *, indent: str = "", code: str = "`") -> str:
-    """A paragraph in lines that fit an output cell."""
-    options: dict[str, Any] = {"initial_indent": indent, "subsequent_indent": indent, "break_long_words": False, "break_on_hyphens": False}
-    return textwrap.fill(paragraph.replace("`", code), TEXT_WIDTH, **options)
+def wrap(*texts: str, indent: str = "", code: str = "`") -> str:
+    """Texts in lines that fit an output cell; `code` stands where code begins and ends."""
+    wrapper = textwrap.TextWrapper(TEXT_WIDTH, indent, indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrapper.fill(text.replace("`", code)) for text in texts)
 
 
 def inline(text: str) -> str:

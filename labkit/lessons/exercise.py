@@ -17,6 +17,7 @@ import numpy as np
 
 from labkit.lessons.cards import entries
 
+ADDRESS = re.compile("0x[0-9a-fA-F]+")  # in memory, and so another one in every run
 EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
 Mistakes = Mapping[str, tuple[str, str]]  # by kind: a function's body that makes it, and what to say of it
 
@@ -86,7 +87,7 @@ def read_mistakes(text: str) -> Mistakes:
 
 
 class Attempt:
-    """A learner's function, safe to call. Raises `Untried` if there is nothing yet (``None``, ``...``), `Diagnosis` if it is no function."""
+    """A learner's function, safe to call. Raises `Untried` for a blank (``None``, ``...``), `Diagnosis` if it is no function."""
 
     def __init__(self, value: object, usage: str, mistakes: Mistakes | None = None) -> None:
         self.usage, self.name, self.mistakes = usage, usage.partition("(")[0], mistakes or {}
@@ -100,10 +101,7 @@ class Attempt:
         self.function = value
 
     def __call__(self, *arguments: Any) -> Any:
-        """The learner's answer for these arguments (copies of them, so that nothing of ours is changed).
-
-        Raises `Untried` if the first call returns nothing or NotImplementedError, `Diagnosis` if a call fails or only some do so.
-        """
+        """The learner's answer for copies of these arguments. Raises `Untried` while there is none, `Diagnosis` if the call fails."""
         self._check_parameters(arguments)
         call = f"{self.name}({', '.join(describe(argument, short=True) for argument in arguments)})"
         try:
@@ -127,15 +125,14 @@ class Attempt:
         return result
 
     def _check_parameters(self, arguments: tuple[Any, ...]) -> None:
+        signature = None
         try:
             signature = inspect.signature(self.function)
-        except (TypeError, ValueError):  # some built-in functions do not tell
-            return
-        try:
             signature.bind(*arguments)
-        except TypeError:
-            received = f"received one with the parameters `{scrub(str(signature))}`."
-            raise Diagnosis("parameters", f"Expected a function that can be called as `{self.usage}`, {received}") from None
+        except (TypeError, ValueError):
+            if signature:  # some built-in functions do not tell theirs
+                received = f"received one with the parameters `{ADDRESS.sub('0x…', str(signature))}`."
+                raise Diagnosis("parameters", f"Expected a function that can be called as `{self.usage}`, {received}") from None
 
     def wrong(self, kind: str, **values: object) -> Diagnosis:
         """The diagnosis of this kind, to be raised, with values in the {places} of its text."""
@@ -143,7 +140,6 @@ class Attempt:
 
     def misses(self, cases: Sequence[Any], answers: Sequence[Any], expected: Sequence[Any]) -> list[tuple[Any, Any, Any]]:
         """The cases (tuples of arguments) with a wrong answer, each with answer and expected answer.
-
         Raises `Diagnosis` if a usual mistake explains all answers: one whose text has no {places} for values.
         """
         missed = [row for row in zip(cases, answers, expected, strict=True) if row[1] != row[2]]
@@ -165,20 +161,14 @@ def is_empty(function: object) -> bool:
 def explain(error: BaseException) -> str:
     """Name an exception and the learner's line it came from, without file names or addresses."""
     lines = str(error).strip().splitlines()
-    message = scrub(lines[0])[:160] if lines else ""
+    message = ADDRESS.sub("0x…", lines[0])[:160] if lines else ""
     named = f"`{type(error).__name__}`" + (f": {message.rstrip('.')}" if message else "")
-    # The first frame is ours; the file of the second is the learner's cell. What they call in
-    # turn (NumPy, say) is of less use to them than their own deepest line.
+    # The first frame is ours, the second lies in the learner's cell; their deepest line tells them more than one in NumPy, say.
     frames = traceback.extract_tb(error.__traceback__)[1:]
     for frame in reversed(frames):
         if frame.filename == frames[0].filename:
             return f"{named}, in line {frame.lineno} of your cell" + (f": `{frame.line}`" if frame.line else "") + "."
     return f"{named}."
-
-
-def scrub(text: str) -> str:
-    """Text without memory addresses, which differ from run to run."""
-    return re.sub(r"0x[0-9a-fA-F]+", "0x…", text)
 
 
 def describe(value: object, *, short: bool = False) -> str:
@@ -190,7 +180,7 @@ def describe(value: object, *, short: bool = False) -> str:
     if isinstance(value, (tuple, list)) and not short:
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, (bool, int, float, str, tuple, list, dict)):
-        text = scrub(repr(value))
+        text = ADDRESS.sub("0x…", repr(value))
         text = text if len(text) <= 90 else text[:89] + "…"
         return text if short else f"the {type(value).__name__} `{text}`"
     return f"a value of type `{type(value).__name__}`"
@@ -198,8 +188,7 @@ def describe(value: object, *, short: bool = False) -> str:
 
 def whole_number(value: object, what: str) -> int:
     """A count, or the diagnosis of what stands in its place."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
+    value = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return int(value)
     text = f"Expected {what} as a whole number (int), received {describe(value)}."
@@ -210,8 +199,7 @@ def whole_number(value: object, what: str) -> int:
 
 def real_number(value: object, what: str) -> float:
     """A single number, or the diagnosis of what stands in its place; NaN and infinity pass."""
-    if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.reshape(())[()]
+    value = value.reshape(())[()] if isinstance(value, np.ndarray) and value.size == 1 else value
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         return float(value)
     raise Diagnosis("type", f"Expected {what} as one number (float), received {describe(value)}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -49,8 +50,8 @@ class PathMap(Shown):
     def summary(self) -> str:
         """One sentence: how many of the notebooks that are here are done."""
         here = [station for station in self.stations if station.state != "to come"]
-        done = sum(station.state == "done" for station in here)
-        exercises, solved = sum(station.exercises for station in here), sum(station.exercises_done for station in here)
+        done, solved = sum(station.state == "done" for station in here), sum(station.exercises_done for station in here)
+        exercises = sum(station.exercises for station in here)
         return f"Your path: {done} of {len(here)} notebooks done, {solved} of {exercises} exercises solved."
 
     def __str__(self) -> str:
@@ -72,14 +73,24 @@ class PathMap(Shown):
 
     def to_svg(self) -> str:
         """The picture: a line of stations, full when done, half when begun, dashed while to come."""
-        last = FIRST + STEP * (len(self.stations) - 1)
-        drawn = "".join(_drawn(station, FIRST + STEP * i) for i, station in enumerate(self.stations))
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="sans-serif" '
-            f'text-anchor="middle" fill="{INK}"><title>{html.escape(self.summary)}</title>'
-            f'<rect width="{WIDTH}" height="{HEIGHT}" rx="8" fill="white"/>'
-            f'<line x1="{FIRST}" y1="44" x2="{last}" y2="44" stroke="{LINE}" stroke-width="3"/>{drawn}</svg>'
-        )
+        drawing = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="sans-serif" '
+        drawing += f'text-anchor="middle" fill="{INK}"><title>{html.escape(self.summary)}</title>'
+        drawing += f'<rect width="{WIDTH}" height="{HEIGHT}" rx="8" fill="white"/>'
+        drawing += f'<line x1="{FIRST}" y1="44" x2="{WIDTH - FIRST}" y2="44" stroke="{LINE}" stroke-width="3"/>'
+        for x, station in zip(range(FIRST, WIDTH, STEP), self.stations, strict=True):
+            full, dashed = station.state == "done", ' stroke-dasharray="4 4"' if station.state == "to come" else ""
+            ink = "white" if full else LINE if station.state == "to come" else INK
+            ring = LINE if station.state in ("open", "to come") else DONE
+            drawing += f'<circle cx="{x}" cy="44" r="22" fill="{DONE if full else "white"}" stroke="{ring}" stroke-width="3"{dashed}/>'
+            if station.state == "begun":
+                drawing += f'<path d="M {x} 22 a 22 22 0 0 0 0 44 z" fill="{DONE}" fill-opacity="0.35"/>'
+            drawing += f'<text x="{x}" y="50" font-size="17" font-weight="bold" fill="{ink}">{"✔" if full else station.notebook[:2]}</text>'
+            title = [(15, "#6a6a6a" if station.state == "to come" else INK, line) for line in _two_lines(station.title)]
+            y = 78
+            for size, colour, line in [*title, *((12, "#555555", line) for line in station.words.split(", "))]:
+                y += size + 3
+                drawing += f'<text x="{x}" y="{y}" font-size="{size}" fill="{colour}">{html.escape(line)}</text>'
+        return drawing + "</svg>"
 
 
 def stations(exercises: Collection[str], quizzes: Collection[str], progress: Progress, existing: Collection[str]) -> tuple[Station, ...]:
@@ -101,28 +112,11 @@ def stations(exercises: Collection[str], quizzes: Collection[str], progress: Pro
 
 def notebooks_here() -> frozenset[str]:
     """Names of the notebooks in this checkout, without ending; none where there is no checkout."""
-    try:
+    with suppress(LabkitError, OSError):
         return frozenset(path.stem for path in (paths.repository() / "notebooks").glob("*.ipynb"))
-    except (LabkitError, OSError):
-        return frozenset()
-
-
-def _drawn(station: Station, x: int) -> str:
-    full, dashed = station.state == "done", ' stroke-dasharray="4 4"' if station.state == "to come" else ""
-    ink = "white" if full else LINE if station.state == "to come" else INK
-    ring = LINE if station.state in ("open", "to come") else DONE
-    drawing = f'<circle cx="{x}" cy="44" r="22" fill="{DONE if full else "white"}" stroke="{ring}" stroke-width="3"{dashed}/>'
-    if station.state == "begun":
-        drawing += f'<path d="M {x} 22 a 22 22 0 0 0 0 44 z" fill="{DONE}" fill-opacity="0.35"/>'
-    drawing += f'<text x="{x}" y="50" font-size="17" font-weight="bold" fill="{ink}">{"✔" if full else station.notebook[:2]}</text>'
-    title = [(15, "#6a6a6a" if station.state == "to come" else INK, line) for line in _two_lines(station.title)]
-    y = 78
-    for size, colour, line in [*title, *((12, "#555555", line) for line in station.words.split(", "))]:
-        y += size + 3
-        drawing += f'<text x="{x}" y="{y}" font-size="{size}" fill="{colour}">{html.escape(line)}</text>'
-    return drawing
+    return frozenset()
 
 
 def _two_lines(title: str) -> list[str]:
-    halves = [(title[:i], title[i + 1 :]) for i, letter in enumerate(title) if letter == " "]
-    return [title] if len(title) <= 12 else list(min(halves, key=lambda pair: abs(len(pair[0]) - len(pair[1]))))
+    halves = [[title[:i], title[i + 1 :]] for i, letter in enumerate(title) if letter == " "]
+    return [title] if len(title) <= 12 else min(halves, key=lambda pair: abs(len(pair[0]) - len(pair[1])))

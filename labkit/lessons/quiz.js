@@ -1,8 +1,6 @@
 // A quiz: one native radio group per question, so that Tab, arrows and Space work by themselves.
 // The browser answers at once; the kernel hears of it through `chosen` and keeps the progress. All texts come as HTML.
 
-let count = 0;
-
 function drawQuestion(model, { text, options }, index, group) {
   const box = document.createElement("fieldset");
   box.style.cssText = "border: 1px solid #8a8a8a; border-radius: 6px; margin: 8px 0; padding: 4px 14px 10px";
@@ -14,10 +12,8 @@ function drawQuestion(model, { text, options }, index, group) {
   const feedback = box.lastElementChild;
   const check = () => {
     const picked = box.querySelector("input:checked");
-    if (!picked) {
-      feedback.innerHTML = "<p>Choose an answer first.</p>";
-      return;
-    }
+    feedback.innerHTML = "<p>Choose an answer first.</p>";
+    if (!picked) return;
     const { right, why } = options[picked.value];
     const others = options.filter((other) => !other.right).map((other) => `<p><em>${other.text}</em><br>${other.why}</p>`);
     feedback.innerHTML = `<p><strong>${right ? "✔ Right." : "✘ Not this one."}</strong> ${why}</p>`;
@@ -36,13 +32,12 @@ function render({ model, el }) {
   const [root, message] = [el.firstElementChild, el.querySelector("[role=status]")];
   // JupyterLab listens further out and would take the arrow keys to move between cells; saving and the like stay its own.
   root.addEventListener("keydown", (event) => event.ctrlKey || event.metaKey || event.altKey || event.stopPropagation());
-  const view = ++count; // two views of one quiz must not share radio groups
+  const view = Math.random(); // two views of one quiz must not share radio groups
   message.before(...questions.map((question, i) => drawQuestion(model, question, i, `quiz-${view}-${i}`)));
   const tell = () => {
     message.textContent = model.get("message") || `${model.get("solved").filter(Boolean).length} of ${questions.length} answered right.`;
   };
-  model.on("change:message", tell);
-  model.on("change:solved", tell);
+  for (const name of ["message", "solved"]) model.on(`change:${name}`, tell);
   tell();
 }
 

@@ -1,7 +1,4 @@
-"""Which exercises and quizzes are done, in one small file in the user's data folder.
-
-Writes are atomic, nothing is deleted unread: a file that cannot be read is set aside under another name, a reset keeps a backup.
-"""
+"""Which exercises and quizzes are done, in one small file. Writes are atomic; what is unreadable or reset is kept under another name."""
 
 from __future__ import annotations
 
@@ -61,7 +58,6 @@ def move_away() -> Path | None:
 
 def bring_back() -> tuple[Path, Progress] | None:
     """Undo the latest reset: add the backup to what was done since; None if there is no backup.
-
     Raises OSError, or ValueError if the backup is no progress file; it stays where it is.
     """
     *backups, _ = _kept("backup")

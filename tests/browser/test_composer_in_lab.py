@@ -190,7 +190,7 @@ def test_a_learners_visit_then_a_second_view_shows_the_same(notebook: OpenNotebo
     composer = notebook.composer()
     assert composer.visit() == "A cat."
     composer.empty()
-    assert notebook.kernel("[composer.add('cat'), composer.add('bee')]") == [3, 4]
+    assert notebook.kernel("[composer.do('add', name=name) for name in ('cat', 'bee')] and list(composer._stage.objects)") == [3, 4]
     composer.settle()
     revision = notebook.kernel("composer.stage['revision']")
     notebook.page.evaluate(
