@@ -9,6 +9,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -149,7 +150,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     browser = find_browser()
     if browser:
         os.environ["LABKIT_BROWSER"] = str(browser)
-    outcomes = run_steps(steps(quick=args.quick), call_in_repo)
+    with tempfile.TemporaryDirectory(prefix="labkit-test-") as home:  # notebooks are compared as a newcomer would run them
+        os.environ["LABKIT_HOME"] = home
+        outcomes = run_steps(steps(quick=args.quick), call_in_repo)
     print(f"\n{summary(outcomes)}", flush=True)
     return int(any(o.exit_code for o in outcomes))
 

@@ -27,13 +27,13 @@ MEANING = {
 }
 # Least cosine that a sound conversion reaches, by bits of the part that computes the stage. Measured on the
 # embedded checkpoint, worst of 27 pictures: patch_embeddings 0.9997 with int4 and 0.99999 with int8, image_embeds
-# 0.998 and 0.9999, first_logits 0.989 and 0.9993. Faults stay below: swapped colours at 0.96 in the patch
-# embeddings, scrambled positions at 0.96 in the image embeddings of `examples`.
+# 0.998 and 0.9999, first_logits 0.95 and 0.999. Faults stay below: swapped colours at 0.96 in the patch embeddings,
+# scrambled positions at 0.96 in the image embeddings of `examples`, another picture below 0.1 in their logits.
 LEAST_COSINE = {
     "pixel_values": {4: 0.9999, 8: 0.9999},
     "patch_embeddings": {4: 0.99, 8: 0.999},
     "image_embeds": {4: 0.98, 8: 0.999},
-    "first_logits": {4: 0.95, 8: 0.99},
+    "first_logits": {4: 0.8, 8: 0.98},
 }
 
 

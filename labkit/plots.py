@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from labkit.stats import wilson
 from labkit.vision import FACTOR, PATCH_SIZE, merge_order
@@ -64,6 +65,13 @@ def finish(figure: Figure, alt: str) -> Picture:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", facecolor="white")
     plt.close(figure)
+    return Picture(buffer.getvalue(), alt)
+
+
+def enlarged(image: Image.Image, alt: str, *, times: int = 3) -> Picture:
+    """A small picture, each pixel ``times`` as large on a side, with its alternative text."""
+    buffer = io.BytesIO()
+    image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST).save(buffer, format="png")
     return Picture(buffer.getvalue(), alt)
 
 
