@@ -19,14 +19,14 @@ from labkit.parity import LEAST_COSINE, MEANING, Parity, StageParity, compare, c
 from labkit.reference import STAGES, Reference
 from labkit.vision import merge_order, patch_positions, pixel_values
 
-Compare = Callable[[], Parity]
+Compare = Callable[..., Parity]
 
 
 @pytest.fixture
 def compared(mini: Checkpoint, mini_folder: Path, mini_reference: Reference, monkeypatch: pytest.MonkeyPatch) -> Compare:
     """One comparison with the converted model, as it is by then; the original is loaded once for all."""
     monkeypatch.setattr("labkit.reference.Reference", lambda *_, **__: mini_reference)
-    return lambda: compare(mini_folder, mini, cases=examples()[:1])
+    return lambda count=1: compare(mini_folder, mini, cases=examples()[:count])
 
 
 def test_a_sound_conversion_agrees_at_every_stage(mini_folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_scrambled_patch_order_is_caught_at_the_pixels(compared: Compare, monk
 def test_scrambled_positions_are_caught_at_the_visual_tokens(compared: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not np.array_equal(positions_by_rows(8, 8), patch_positions(8, 8))
     monkeypatch.setattr(chat, "patch_positions", positions_by_rows)
-    report = compared()
+    report = compared(3)
     assert [s.holds for s in report.stages[:2]] == [True, True]
     assert report.first_departure == "image_embeds"
 
