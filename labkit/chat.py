@@ -78,7 +78,6 @@ class Model:
     positions
         ``"mrope"`` puts new tokens where Qwen2-VL does; ``"mnn"`` where MNN-LLM 3.6.1 does, some positions
         too far on (`labkit.engine.worker`).
-
     max_pixels
         Larger pictures are shrunk to this area; at most what the checkpoint allows.
 
@@ -107,6 +106,10 @@ class Model:
         self.options: dict[str, Any] = {"threads": threads or max(1, min(4, os.cpu_count() or 1)), "precision": precision, "memory": memory}
         self.positions = positions
         self.area = {**self.manifest.image, "max_pixels": min(max_pixels, self.manifest.image["max_pixels"])}
+        if max_pixels < self.area["min_pixels"]:
+            raise ModelError(
+                f"expected max_pixels of at least {self.area['min_pixels']:,}, this model's smallest, received {max_pixels:,}."
+            )
         self._engine: EngineProcess | None = None
         self._load_s = 0.0
         self._graphs: dict[str, list[dict[str, Any]]] = {}

@@ -25,12 +25,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return int(args.run(args) or 0)
-    except LabkitError as error:
+    except (LabkitError, OSError) as error:
         print(f"labkit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("labkit: interrupted; nothing half-written is left", file=sys.stderr)
         return 130
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, received {text}")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,10 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("image", help="a picture: PNG, JPEG, WebP, TIFF, GIF, …")
     ask.add_argument("question", help='in plain words, e.g. "What is left of the pizza?"')
     ask.add_argument("--model", default="mini", metavar="DIR", help="folder of a converted model (default: the embedded one)")
-    ask.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="where to stop at the latest (default 64)")
-    ask.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: up to four)")
+    ask.add_argument("--max-new-tokens", type=_count, default=64, metavar="N", help="where to stop at the latest (default 64)")
+    ask.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: up to four)")
     ask.add_argument(
-        "--max-pixels", type=int, default=1280 * 28 * 28, metavar="N", help="shrink larger pictures to this area (default 1,003,520)"
+        "--max-pixels", type=_count, default=1280 * 28 * 28, metavar="N", help="shrink larger pictures to this area (default 1,003,520)"
     )
     ask.add_argument("--json", action="store_true", help="print text, tokens, counts and times as JSON")
 
@@ -77,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
     score = add("eval", _eval, "score the embedded checkpoint on held-out scenes, in transformers and in MNN")
     score.add_argument("--checkpoint", default="mini", help="a checkpoint of the emoji world (default: the embedded one)")
-    score.add_argument("--scenes", type=int, default=2000, metavar="N", help="how many (default 2000)")
+    score.add_argument("--scenes", type=_count, default=2000, metavar="N", help="how many (default 2000)")
     score.add_argument("--engine", choices=("both", "transformers", "mnn"), default="both", help="which to score (default both)")
     _conversion_options(score)
     score.add_argument("--json", action="store_true", help="print the scores and every wrong answer as JSON")
@@ -216,8 +222,8 @@ def _doctor(args: argparse.Namespace) -> int:
 def _clean(args: argparse.Namespace) -> None:
     from labkit import paths
 
-    for name in args.what:
-        print(f"freed {paths.free(name):,} bytes of {name}")
+    if args.what:
+        print(f"freed {paths.free(args.what):,} bytes of {', '.join(args.what)}")
     for row in paths.usage():
         print(f"{row.what:12}{row.bytes / 1e6:10.1f} MB  {row.path}  {row.why}")
     if not args.what:

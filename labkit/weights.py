@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from labkit.chat import Model
-from labkit.checkpoints import Checkpoint, tensors, weight_files
+from labkit.checkpoints import WANTED, Checkpoint, tensors
 from labkit.errors import ModelError
 
 
@@ -82,8 +82,7 @@ def checkpoint_parts(checkpoint: Checkpoint) -> dict[str, int]:
     for name, (kind, count) in tensors(checkpoint.folder).items():
         part = "vision tower" if "visual." in name else "embeddings" if "embed_tokens" in name else "language model"
         sizes[part] += count * {"F32": 4}.get(kind, 2)
-    weights = {file.name for file in weight_files(checkpoint.folder)}
-    around = sum(p.stat().st_size for p in checkpoint.folder.iterdir() if p.is_file() and p.name not in weights)
+    around = sum(p.stat().st_size for pattern in WANTED for p in checkpoint.folder.glob(pattern) if p.suffix != ".safetensors")
     return sizes | {"graphs, tokenizer": around}
 
 

@@ -113,7 +113,8 @@ class EngineProcess:
             finally:
                 alarm.cancel()
                 if not finished:  # a half-read reply would be taken for the next one's
-                    self._gone()
+                    self._process.kill()
+                    self._process.wait()
         if "error" in header:
             raise EngineError(op=op, kind=header["error"]["type"], message=header["error"]["message"], log=command.tail(self.log, 4))
         return header, results

@@ -172,6 +172,7 @@ class OpenNotebook:
         """Switch JupyterLab's theme: ``"light"`` or ``"dark"``."""
         self.page.evaluate("(theme) => jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {name.capitalize()}")
         self.page.wait_for_function("(light) => document.body.dataset.jpThemeLight === light", arg=str(name == "light").lower())
+        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)  # it lies over the window, and takes the mouse, while it fades
 
     def hide_sidebar(self) -> None:
         """Close the list of files, to leave the window's width to the notebook."""
