@@ -108,11 +108,15 @@ def read_linear(model: Model, name: str) -> QuantizedLinear:
     with Path(model.folder / "llm.mnn.weight").open("rb") as file:
         file.seek(offset)
         raw, alpha = file.read(weight_bytes), np.frombuffer(file.read(alpha_bytes), np.float32)
-    rows, columns = (int(n) for n in np.frombuffer(raw[1:5], np.int16))
-    levels = raw[5] or 256
-    bits = levels.bit_length() - 1
-    body = np.frombuffer(raw[6 + levels :], np.uint8)
-    if raw[0] != 2 or bits not in (4, 8) or body.size * 8 != rows * columns * bits:
+    for wide in (np.uint16, np.int32):  # matrices of over 65,535 rows or columns have wider numbers in their header
+        head = 1 + 2 * wide().itemsize
+        rows, columns = (int(n) for n in np.frombuffer(raw[1:head], wide))
+        levels = raw[head] or 256
+        bits = levels.bit_length() - 1
+        body = np.frombuffer(raw[head + 1 + levels :], np.uint8)
+        if raw[0] == 2 and bits in (4, 8) and body.size * 8 == rows * columns * bits:
+            break
+    else:
         raise ModelError(
             f"expected {name} as header, codes and scales in {model.folder / 'llm.mnn.weight'}, found another layout: not this exporter's."
         )

@@ -116,7 +116,7 @@ def test_ask_as_json(mini_folder: Path, picture: str, capsys: Captured) -> None:
     assert set(answer) == {"text", "tokens", "prompt_tokens", "visual_tokens", "finished", "times"}
     assert set(answer["times"]) == {"load_s", "vision_s", "prefill_s", "decode_s"}
     assert answer["visual_tokens"] > 0
-    assert answer["text"] in ("Yes.", "No.") or answer["text"]
+    assert answer["text"]
     assert said.err == ""
 
 
