@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ import numpy as np
 
 from labkit import manifest
 from labkit.engine.client import EngineProcess
-from labkit.errors import EngineCrashed, ModelError, QuestionError
+from labkit.errors import ModelError, QuestionError
+from labkit.hardware import default_threads
 from labkit.images import ImageLike, prepare
 from labkit.vision import PATCH_SIZE, patch_positions, pixel_values
 
@@ -103,7 +103,7 @@ class Model:
                 f"received {precision!r}, {memory!r}, {positions!r}"
             )
         self.folder, self.manifest = Path(folder).resolve(), manifest.read(Path(folder))
-        self.options: dict[str, Any] = {"threads": threads or max(1, min(4, os.cpu_count() or 1)), "precision": precision, "memory": memory}
+        self.options: dict[str, Any] = {"threads": threads or default_threads(), "precision": precision, "memory": memory}
         self.positions = positions
         self.area = {**self.manifest.image, "max_pixels": min(max_pixels, self.manifest.image["max_pixels"])}
         if max_pixels < self.area["min_pixels"]:
@@ -267,4 +267,4 @@ def open_model(source: str | Path = "mini", *, on_stage: Callable[[Any], None] |
     return Model(Path(source), **options)
 
 
-__all__ = ["Answer", "EngineCrashed", "Model", "Times", "open_model"]
+__all__ = ["Answer", "Model", "Times", "open_model"]

@@ -21,8 +21,9 @@ from typing import Any
 
 from labkit import checkpoints, command, manifest, paths
 from labkit.checkpoints import Checkpoint
-from labkit.errors import CommandFailed, ConversionError, ModelError
+from labkit.errors import ConversionError, ModelError
 from labkit.export_process import PARENT
+from labkit.hardware import default_threads
 from labkit.manifest import Manifest
 
 BITS = (4, 8)
@@ -239,7 +240,7 @@ def _convert_into(folder: Path, plan: ConversionPlan, on_stage: Callable[[Stage]
 def _settle(config: Path) -> None:
     """Make the exported configuration answer the same question the same way, on this machine's cores."""
     content = json.loads(config.read_text(encoding="utf-8"))
-    threads = max(1, min(4, os.cpu_count() or 1))
+    threads = default_threads()
     content |= {"sampler_type": "greedy", "thread_num": threads}
     content["mllm"] = {**content.get("mllm", {}), "thread_num": threads}
     config.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -316,4 +317,4 @@ def cached(source: str = checkpoints.MINI, *, on_stage: Callable[[Stage], None] 
     return out
 
 
-__all__ = ["BITS", "BLOCKS", "MEANING", "STAGES", "CommandFailed", "ConversionPlan", "Stage", "cached", "convert"]
+__all__ = ["BITS", "BLOCKS", "MEANING", "STAGES", "ConversionPlan", "Stage", "cached", "convert"]

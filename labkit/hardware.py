@@ -242,6 +242,11 @@ def free_disk_bytes(folder: Path) -> int | None:
         return None
 
 
+def default_threads() -> int:
+    """CPU threads that a model gets unless more are asked for: all of them, up to four."""
+    return max(1, min(4, os.cpu_count() or 1))
+
+
 def describe() -> Machine:
     """Read this machine. Takes a few milliseconds and changes nothing."""
     import psutil
