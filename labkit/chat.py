@@ -20,6 +20,7 @@ from labkit.engine.client import EngineProcess
 from labkit.errors import ModelError, QuestionError
 from labkit.hardware import default_threads
 from labkit.images import ImageLike, prepare
+from labkit.parts import VISION_INPUTS
 from labkit.vision import PATCH_SIZE, patch_positions, pixel_values
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ MARKUP = re.compile(r"<\|[^|]*\|>|</?(?:img|audio|hw)>|[\0\ud800-\udfff]")  # an
 PRECISIONS = ("normal", "high", "low")
 MAX_PIXELS = 1280 * 28 * 28
 """Larger pictures are shrunk to 1,280 visual tokens; the 2B checkpoint alone would allow 16,384, which fill a machine's memory."""
-VISION_INPUTS = ["patches", "position_ids", "attention_mask"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +199,7 @@ class Model:
                 f"expected a LayerNorm in {self.folder / 'visual.mnn'}, found none: the vision tower was exported in another way."
             )
         tap = norms[0]["inputs"][0]
-        self._load_module("visual.mnn", VISION_INPUTS, [tap, "image_embeds"])
+        self._load_module("visual.mnn", list(VISION_INPUTS), [tap, "image_embeds"])
         values = pixel_values(pixels)
         given = {
             "patches": values,

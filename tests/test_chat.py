@@ -138,9 +138,10 @@ def test_a_crash_is_an_error_and_the_next_question_is_answered(mini_folder: Path
         with pytest.raises(EngineCrashed, match="killed by SIGSEGV"):
             ask(model, CASES[2], on_text=crash)
         assert ask(model, CASES[2]).tokens == before.tokens
-        os.kill(model.engine.machine["pid"], signal.SIGKILL)
+        engine = model.engine  # held: the property would start a new one as soon as this one is gone
+        os.kill(engine.machine["pid"], signal.SIGKILL)
         with pytest.raises(EngineCrashed, match="killed by SIGKILL"):
-            model.engine.request("hello")
+            engine.request("hello")
         again = model.vision_stages(render(CASES[2].scene))
         assert all(np.array_equal(stages[name], again[name]) for name in stages)
 

@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from labkit.engine import client
 from labkit.engine.client import EngineProcess
 from labkit.engine.protocol import MAGIC, ProtocolError, read_frame, write_frame
 from labkit.errors import CommandFailed, EngineCrashed, EngineError, EngineTimeout
+from labkit.lanes import Lane, native
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
@@ -210,8 +210,8 @@ worker.main()
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineProcess]:
     """A worker that talks a lot and computes nothing."""
-    argv, env = client.native_command()
-    monkeypatch.setattr(client, "native_command", lambda: ([argv[0], "-c", STAND_IN], env))
+    argv, env = native().worker_command()
+    monkeypatch.setattr(Lane, "worker_command", lambda *_: ([argv[0], "-c", STAND_IN], env))
     with EngineProcess() as engine:
         yield engine
 
@@ -242,20 +242,20 @@ def test_an_error_of_the_callers_is_not_called_a_crash(stand_in: EngineProcess, 
 
 @pytest.mark.parametrize("script", ["raise SystemExit(3)", "print('hello, I am a shell')", "import os; os.write(1, b'LK01' + bytes(200))"])
 def test_a_worker_that_cannot_start(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    monkeypatch.setattr(client, "native_command", lambda: ([sys.executable, "-c", script], {}))
+    monkeypatch.setattr(Lane, "worker_command", lambda *_: ([sys.executable, "-c", script], {}))
     with pytest.raises(EngineCrashed, match="while doing 'hello'"):
         EngineProcess()
 
 
 def test_no_program_for_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "native_command", lambda: (["no-such-python"], {}))
+    monkeypatch.setattr(Lane, "worker_command", lambda *_: (["no-such-python"], {}))
     with pytest.raises(CommandFailed, match="could not be started"):
         EngineProcess()
 
 
 def test_the_worker_imports_numpy_and_mnn_and_nothing_else(mini_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    argv, env = client.native_command()
-    monkeypatch.setattr(client, "native_command", lambda: ([argv[0], "-X", "importtime", *argv[1:]], env))
+    argv, env = native().worker_command()
+    monkeypatch.setattr(Lane, "worker_command", lambda *_: ([argv[0], "-X", "importtime", *argv[1:]], env))
     options = {"threads": 1, "precision": "normal", "memory": "low"}
     with EngineProcess() as engine:
         engine.request("load_chat", directory=str(mini_folder), **options)

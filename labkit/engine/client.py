@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -13,24 +12,21 @@ from typing import TYPE_CHECKING, Any
 from labkit import command
 from labkit.engine.protocol import Arrays, ProtocolError, read_frame, write_frame
 from labkit.errors import EngineCrashed, EngineError, EngineTimeout
+from labkit.lanes import Lane, native
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-PACKAGE_PARENT = Path(__file__).parents[2]
-
-
-def native_command() -> tuple[list[str], dict[str, str]]:
-    """How a worker is started in this interpreter: argv and environment."""
-    return [sys.executable, "-P", "-m", "labkit.engine.worker"] if sys.version_info >= (3, 11) else [
-        sys.executable,
-        "-m",
-        "labkit.engine.worker",
-    ], {"PYTHONPATH": str(PACKAGE_PARENT)}
-
 
 class EngineProcess:
     """One worker process. Requests run one after another; threads wait for their turn.
+
+    Parameters
+    ----------
+    lane
+        Where the worker runs; None is this interpreter.
+    plugin
+        A QEMU plugin with its options, for an emulated lane (`labkit.counting`).
 
     Raises
     ------
@@ -38,8 +34,9 @@ class EngineProcess:
         From any request, when the process has ended; the message carries its last words.
     """
 
-    def __init__(self) -> None:
-        argv, env = native_command()
+    def __init__(self, lane: Lane | None = None, *, plugin: str | None = None) -> None:
+        self.lane = lane or native()
+        argv, env = self.lane.worker_command(plugin)
         self._folder = tempfile.TemporaryDirectory(prefix="labkit-engine-")
         self.log = Path(self._folder.name) / "worker.log"
         try:
