@@ -53,13 +53,13 @@ class TrainPlan:
     workers: int = 2
     tower_steps: int = 1000
     tower_batch: int = 32
-    steps: int = 6000
+    steps: int = 8000
     batch: int = 16
     questions: int = 6
-    lr: float = 1.5e-3
+    lr: float = 2e-3
     tower_share: float = 0.5
     cells_weight: float = 0.3
-    pointing_weight: float = 0.3
+    pointing_weight: float = 0.4
     weight_decay: float = 0.02
 
 
