@@ -88,6 +88,20 @@ def _parser() -> argparse.ArgumentParser:
     _conversion_options(score)
     score.add_argument("--json", action="store_true", help="print the scores and every wrong answer as JSON")
 
+    lane = add("lane", _lane, "show, set up or remove the lanes: where the engine can run")
+    lane.add_argument("action", choices=("status", "setup", "remove"), help="what to do")
+    lane.add_argument("name", nargs="?", choices=("emulated",), help="which lane to set up or remove")
+    lane.add_argument("--json", action="store_true", help="print the status as JSON")
+
+    kleidiai = add("kleidiai", _kleidiai, "find out whether KleidiAI is built, enabled and running, with evidence",
+                   epilog="Exits with 1 when KleidiAI does not run.")  # fmt: skip
+    _lane_options(kleidiai)
+    kleidiai.add_argument("--model", default="mini", metavar="DIR", help="folder of a converted model (default: the embedded one)")
+    kleidiai.add_argument("--off", action="store_true", help="leave MNN's runtime hint unset, as MNN-LLM does")
+    kleidiai.add_argument("--memory", choices=("low", "normal", "high"), default="low", help="MNN's memory mode (default low)")
+    kleidiai.add_argument("--precision", choices=("low", "normal", "high"), default="normal", help="MNN's precision (default normal)")
+    kleidiai.add_argument("--json", action="store_true", help="print the report as JSON")
+
     doctor = add("doctor", _doctor, "look at this machine: what works, what does not, and what to do")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
 
@@ -105,6 +119,13 @@ def _conversion_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vision-bits", type=int, choices=BITS, default=4, help=MEANING["vision_bits"])
     parser.add_argument("--vision-block", type=int, choices=BLOCKS, default=128, help=MEANING["vision_block"])
     parser.add_argument("--vision-symmetric", action="store_true", help=MEANING["vision_symmetric"])
+
+
+def _lane_options(parser: argparse.ArgumentParser) -> None:
+    from labkit.lanes import CPUS
+
+    parser.add_argument("--lane", choices=("native", "emulated"), default="native", help="where to run (default: this machine)")
+    parser.add_argument("--cpu", choices=tuple(CPUS), help="the emulated CPU (default max)")
 
 
 def _chosen(args: argparse.Namespace) -> dict[str, Any]:
@@ -211,6 +232,40 @@ def _eval(args: argparse.Namespace) -> None:
 
 def _advance(bar: Any, done: int) -> None:
     bar.update(done - bar.n)
+
+
+def _say(words: str) -> None:
+    print(f"  {words}", file=sys.stderr, flush=True)
+
+
+def _lane(args: argparse.Namespace) -> None:
+    from labkit import lanes
+
+    if args.action != "status" and args.name is None:
+        raise LabkitError(f"expected the name of a lane. Type: labkit lane {args.action} emulated")
+    if args.action == "setup":
+        lanes.setup_emulated(on_stage=_say_stage)
+    elif args.action == "remove":
+        _say(f"freed {lanes.remove_emulated():,} bytes")
+    rows = lanes.status()
+    if args.json:
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    for row in rows:
+        print(f"{row.name:10}{'works' if row.works else 'no':7}{row.found}" + (f"  ({row.bytes / 1e6:.0f} MB)" if row.bytes else ""))
+        if row.todo:
+            print(f"{'':17}→ {row.todo}")
+
+
+def _kleidiai(args: argparse.Namespace) -> int:
+    from labkit import kleidiai, lanes
+    from labkit.convert import cached
+
+    lane = lanes.lane(args.lane, args.cpu)
+    model = cached(on_stage=_say_stage) if args.model == "mini" else Path(args.model)
+    report = kleidiai.examine(model, lane, hint=not args.off, memory=args.memory, precision=args.precision, on_step=_say)
+    print(json.dumps(report.to_dict()) if args.json else report)
+    return 0 if report.running else 1
 
 
 def _doctor(args: argparse.Namespace) -> int:

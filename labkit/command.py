@@ -27,6 +27,16 @@ class Finished:
     peak_bytes: int | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of long work that is over."""
+
+    number: int
+    total: int
+    name: str
+    elapsed_s: float
+
+
 def tail(log: Path, lines: int = 12) -> str:
     """The last lines of a log, for an error message."""
     try:

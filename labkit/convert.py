@@ -21,6 +21,7 @@ from typing import Any
 
 from labkit import checkpoints, command, manifest, paths
 from labkit.checkpoints import Checkpoint
+from labkit.command import Stage
 from labkit.errors import ConversionError, ModelError
 from labkit.export_process import PARENT
 from labkit.hardware import default_threads
@@ -114,16 +115,6 @@ class ConversionPlan:
             f"memory   about {self.memory_bytes / 2**30:.1f} GiB      disk while it runs   about {self.disk_bytes / 2**30:.1f} GiB",
         ]
         return "\n".join(lines)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One stage that is over."""
-
-    number: int
-    total: int
-    name: str
-    elapsed_s: float
 
 
 def convert(

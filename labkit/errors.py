@@ -89,3 +89,19 @@ class FolderNotWritable(LabkitError):
 
 class UnknownFolder(LabkitError):
     """`labkit clean` was asked for something that it does not keep."""
+
+
+class LaneNotReady(LabkitError):
+    """A lane that does not exist, was not set up, is damaged, or lacks QEMU."""
+
+
+class LaneSetupFailed(LabkitError):
+    """A stage of setting up the emulated lane failed."""
+
+
+class CountingFailed(LabkitError):
+    """Instructions could not be counted: no compiler, another QEMU, or not an emulated lane."""
+
+
+class ResultError(LabkitError):
+    """A benchmark that cannot be run as asked, or a file that is not a benchmark's result."""

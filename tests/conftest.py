@@ -11,6 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from labkit import Model
     from labkit.checkpoints import Checkpoint
+    from labkit.lanes import Lane
     from labkit.reference import Reference
 
 
@@ -21,6 +22,14 @@ def labkit_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABKIT_HOME", str(home))
         yield home
+
+
+@pytest.fixture(scope="session")
+def emulated_lane() -> Lane:
+    """AArch64 under QEMU, really set up; about ten seconds."""
+    from labkit import lanes
+
+    return lanes.setup_emulated()
 
 
 @pytest.fixture(scope="session")

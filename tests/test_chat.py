@@ -170,7 +170,7 @@ def test_a_model_starts_at_the_first_question_and_again_after_closing(mini_folde
 def test_the_graph_of_a_part(mini_model: Model) -> None:
     kinds = {op["type"] for op in mini_model.graph("llm.mnn")}
     assert {"Convolution", "Attention"} <= kinds
-    assert all(set(op) == {"type", "name", "inputs", "outputs", "external"} for op in mini_model.graph("visual.mnn"))
+    assert all(set(op) == {"type", "name", "inputs", "outputs", "external", "layer"} for op in mini_model.graph("visual.mnn"))
 
 
 @pytest.mark.slow

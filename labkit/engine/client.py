@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from labkit import command
 from labkit.engine.protocol import Arrays, ProtocolError, read_frame, write_frame
 from labkit.errors import EngineCrashed, EngineError, EngineTimeout
-from labkit.lanes import Lane, native
+from labkit.lanes import Lane, native, parse_features
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -132,6 +132,11 @@ class EngineProcess:
             return self._process.wait(timeout=2)
         self._process.kill()
         return self._process.wait()
+
+    @property
+    def features(self) -> tuple[str, ...] | None:
+        """The CPU's features as MNN sees them; None if it has not said."""
+        return parse_features(self.log.read_text(errors="replace"))
 
     @property
     def alive(self) -> bool:

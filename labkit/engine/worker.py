@@ -183,7 +183,8 @@ class Worker:
         names = dump["tensorName"]
         ops = [
             {"type": op["type"], "name": op.get("name", ""), "inputs": [names[i] for i in op.get("inputIndexes", [])],
-             "outputs": [names[i] for i in op.get("outputIndexes", [])], "external": (op.get("main") or {}).get("external")}
+             "outputs": [names[i] for i in op.get("outputIndexes", [])], "external": (op.get("main") or {}).get("external"),
+             "layer": _layer(op)}
             for op in dump["oplists"]
         ]  # fmt: skip
         return {"ops": ops}, {}
@@ -199,6 +200,20 @@ class Worker:
         """Forget a module."""
         self.modules.pop(request["key"], None)
         return {}, {}
+
+
+def _layer(op: dict[str, Any]) -> dict[str, Any] | None:
+    """Shape and quantisation of a layer with weights; ``blocks`` is how many scales one output has."""
+    if op["type"] != "Convolution":
+        return None
+    common, main = op["main"]["common"], op["main"]
+    quantised, external = main.get("quanParameter") or {}, main.get("external") or [0, 0, 0]
+    asymmetric = bool(quantised.get("readType"))
+    return {
+        "columns": common["inputCount"] * common["kernelX"] * common["kernelY"], "rows": common["outputCount"], "group": common["group"],
+        "kernel": [common["kernelY"], common["kernelX"]], "bits": quantised.get("aMaxOrBits"), "asymmetric": asymmetric,
+        "blocks": external[2] // (8 if asymmetric else 4) // common["outputCount"],
+    }  # fmt: skip
 
 
 def _token_bytes(llm: Any, token: int) -> bytes:
