@@ -344,6 +344,16 @@ def ensure_browser(system: bool) -> None:
         install(["chromium"], "a Chromium or Chrome for the browser tests (LABKIT_BROWSER may name one)", system)
 
 
+def ensure_emulation(system: bool) -> None:
+    """Make sure that Linux has an emulated Arm lane to test, and a compiler for its counter."""
+    if platform.system() != "Linux":
+        return
+    missing = [] if shutil.which("qemu-aarch64") else ["qemu-user"]
+    missing += [] if any(map(shutil.which, ("cc", "gcc", "clang"))) else ["gcc", "libc6-dev"]
+    if missing:
+        install(missing, "QEMU or a C compiler, for the emulated Arm lane", system)
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     system = argparse.ArgumentParser(add_help=False)
@@ -375,6 +385,7 @@ def run(args: argparse.Namespace) -> int:
         rest = [f"--port={args.port}"] + ["--no-browser"] * args.no_browser
     else:
         rest = ["--quick"] if args.quick else []
+        ensure_emulation(system)
         if not args.quick:
             ensure_browser(system)
     os.chdir(str(REPO))

@@ -369,14 +369,18 @@ class CountingEngine(EngineProcess):
         return attribute(end, np.maximum(more, 0) / (many - few), maps)
 
     def count_load(self, part: Part, *, kleidiai: bool) -> Counts:
-        """Instructions of loading a part, packing of its weights included."""
-        for warm in (True, False):
-            start = self._snapshot()[0]
-            part.load(self, kleidiai=kleidiai)
-            end, maps = self._snapshot()
-            if warm:
-                self.request("release", key=part.name)
-        return attribute(end, _grown(end, start), maps)
+        """Instructions until a part is ready: loading, and what its first pass does beyond a later one, which is packing its weights."""
+        part.load(self, kleidiai=kleidiai)  # once before: the first load of all also starts MNN itself
+        part.forward(self)
+        start = self._snapshot()[0]
+        part.load(self, kleidiai=kleidiai)
+        part.forward(self)
+        ready = self._snapshot()[0]
+        part.forward(self)
+        end, maps = self._snapshot()
+        later, first = _grown(end, ready), _grown(ready, start)
+        later[: len(first)] = first - later[: len(first)]
+        return attribute(end, np.maximum(later, 0), maps)
 
     def close(self) -> None:
         """End the worker and remove its snapshots."""

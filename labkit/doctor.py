@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from labkit import checkpoints, hardware, paths
+from labkit import checkpoints, hardware, lanes, paths
 from labkit.errors import LabkitError
 from labkit.hardware import GIB, Machine
 
@@ -231,11 +231,21 @@ def check_machine(machine: Machine) -> list[Check]:
     return checks
 
 
-def check_lanes(machine: Machine, qemu: Path | None) -> list[Check]:
-    """Which lanes will work."""
+def check_lanes(machine: Machine, rows: Sequence[lanes.Status]) -> list[Check]:
+    """Which lanes will work, and whether KleidiAI's kernels can run natively."""
+    kleidiai = {
+        True: "KleidiAI's kernels can run here",
+        False: "KleidiAI's kernels need an Arm CPU with dotprod and i8mm",
+        None: "whether KleidiAI's kernels can run here could not be read",
+    }[machine.can_run_kleidiai]
     return [
-        Check(name=f"Lane: {lane.name}", status="ok" if lane.works else "info", found=lane.found, todo=lane.todo)
-        for lane in hardware.lanes(machine, qemu)
+        Check(
+            name=f"Lane: {row.name}",
+            status="ok" if row.works else "info",
+            found=f"{row.found}; {kleidiai}" if row.name == "native" else row.found,
+            todo=row.todo,
+        )
+        for row in rows
     ]
 
 
@@ -275,7 +285,7 @@ def examine() -> Report:
         *check_pins(read_pins(root / "pyproject.toml"), own_venv=own_venv),
         check_mnn(printed),
         *check_machine(machine),
-        *check_lanes(machine, hardware.find_qemu()),
+        *check_lanes(machine, lanes.status()),
         check_checkpoint(),
         check_browser(hardware.find_browser()),
     ]

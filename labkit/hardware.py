@@ -132,16 +132,6 @@ class Machine:
         return {"dotprod", "i8mm"} <= set(self.instruction_sets) or "sme2" in self.instruction_sets
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lane:
-    """One way to run a measurement: whether it works here, why, and what to do if it does not."""
-
-    name: str
-    works: bool
-    found: str
-    todo: str
-
-
 def _named(found: Iterable[str], names: dict[str, str]) -> tuple[str, ...]:
     """Our names of what was found, in our order, each once."""
     present = set(found)
@@ -268,12 +258,6 @@ def describe() -> Machine:
     )
 
 
-def find_qemu() -> Path | None:
-    """QEMU's user-mode emulator of AArch64, if it is on PATH."""
-    found = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
-    return Path(found) if found else None
-
-
 def find_browser() -> Path | None:
     """A Chromium or Chrome: ``LABKIT_BROWSER``, one on PATH, macOS's applications, or Playwright's own."""
     wanted = os.environ.get("LABKIT_BROWSER")
@@ -285,23 +269,3 @@ def find_browser() -> Path | None:
     found += [Path(name) for name in BROWSER_FILES if Path(name).exists()]
     found += [hit for cache in caches for pattern in PLAYWRIGHT_FILES for hit in sorted(cache.glob(pattern), reverse=True)]
     return found[0] if found else None
-
-
-def lanes(machine: Machine, qemu: Path | None) -> tuple[Lane, ...]:
-    """Where measurements can run: natively, and on an emulated Arm CPU."""
-    kleidiai = {
-        True: "KleidiAI's kernels can run here",
-        False: "KleidiAI's kernels need an Arm CPU with dotprod and i8mm",
-        None: "whether KleidiAI's kernels can run here could not be read",
-    }[machine.can_run_kleidiai]
-    native = Lane(name="native", works=True, found=f"{machine.system} {machine.architecture}; {kleidiai}", todo="")
-    if machine.is_arm64:
-        emulated = Lane(name="emulated", works=False, found="not needed: this machine is Arm already", todo="use the native lane")
-    elif machine.system != "Linux" or machine.architecture != "x86_64":
-        found = f"needs Linux on x86-64, this is {machine.system} on {machine.architecture}"
-        emulated = Lane(name="emulated", works=False, found=found, todo="use a Linux machine or container")
-    elif qemu is None:
-        emulated = Lane(name="emulated", works=False, found="qemu-aarch64 is not on PATH", todo="sudo apt-get install qemu-user")
-    else:
-        emulated = Lane(name="emulated", works=True, found=qemu.name, todo="")
-    return native, emulated

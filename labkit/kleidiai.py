@@ -144,8 +144,8 @@ class Report:
         lines = [f"KleidiAI, {self.lane}, MNN {self.machine['mnn']}; the CPU has, as MNN sees it: {features}", ""]
         lines += [f"{name:10} {answer:11} {evidence}" for name, answer, evidence in self.rows()]
         for reason in self.reasons:
-            which = f" ({len(reason.layers)} of {self.layers} layers)" if reason.layers else ""
-            lines += [f"why not{which}: {reason.text}", f"           → {reason.todo}"]
+            which = f"not in {len(reason.layers)} of {self.layers} layers" if reason.layers else "why not"
+            lines += [f"{which}: {reason.text}", f"  → {reason.todo}"]
         return "\n".join(lines)
 
 

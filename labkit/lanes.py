@@ -34,11 +34,15 @@ PACKAGE_PARENT = Path(__file__).parents[1]
 CPUS = {"cortex-a53": "NEON", "cortex-a76": "NEON, dotprod", "max": "NEON, dotprod, i8mm"}
 """The ladder of emulated CPUs, and what each has."""
 OLDEST_QEMU = (7, 0)
-NEEDED_BYTES = 500_000_000
+NEEDED_BYTES = 400_000_000
 SCHEMA = 1
 FEATURES = {"i8sdot": "dotprod", "fp16": "fp16", "i8mm": "i8mm", "sve2": "sve2", "sme2": "sme2"}
 PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "zlib1g", "libgomp1")
+SOURCES = "LABKIT_APT_SOURCES"  # a file in the form of apt's sources.list, to be used instead of the system's
 SETUP = "labkit lane setup emulated"
+UBUNTU = (
+    f"Ubuntu keeps arm64 packages on other servers than amd64: name them in a file in the form of sources.list and set {SOURCES} to it."
+)
 QEMU = "sudo apt-get install qemu-user"
 
 
@@ -163,6 +167,7 @@ def status() -> tuple[Status, ...]:
         rows.append(Status(name="emulated", works=True, found=found, bytes=size))
     except LaneNotReady as error:
         found, _, todo = str(error).partition(". ")
+        todo = todo.removeprefix("Type: ")
         rows.append(Status(name="emulated", works=False, found=found, todo=todo, bytes=size))
     return tuple(rows)
 
@@ -267,7 +272,7 @@ def setup_emulated(on_stage: Callable[[Stage], None] | None = None) -> Lane:
             except (CommandFailed, OSError) as error:
                 raise LaneSetupFailed(
                     f"the emulated lane could not be set up; the stage {name!r} failed: {error}\n"
-                    f"What was downloaded is kept. If the network or the disk was the cause, mend that and type again: {SETUP}"
+                    f"What was downloaded is kept. If the network or the disk was the cause, mend that and type again: {SETUP}\n{UBUNTU}"
                 ) from error
             if on_stage:
                 on_stage(Stage(number=number, total=len(stages), name=name, elapsed_s=time.perf_counter() - start))
@@ -302,6 +307,8 @@ def _apt(work: Path, *words: str) -> None:
         "Dir::State::Lists": str(work / "lists"), "Dir::State::status": "/dev/null", "Dir::Cache": str(work),
         "Dir::Cache::archives": str(work / "debs"), "Acquire::Languages": "none", "Debug::NoLocking": "1",
     }  # fmt: skip
+    if sources := os.environ.get(SOURCES):
+        options |= {"Dir::Etc::sourcelist": str(Path(sources).expanduser().absolute()), "Dir::Etc::sourceparts": "-"}
     argv = ["apt-get", *(word for key, value in options.items() for word in ("-o", f"{key}={value}")), "-q", *words]
     command.run(argv, log=work / "setup.log", timeout_s=900, env={"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"})
 
@@ -317,8 +324,8 @@ def _python(work: Path) -> str:
     found = sorted(p.name for p in (work / "root" / "usr" / "bin").glob("python3.*") if re.fullmatch(r"python3\.\d+", p.name))
     if not found:
         raise LaneSetupFailed(
-            "expected an arm64 Python among the distribution's packages, found none: its package lists have no arm64 (Ubuntu keeps it on "
-            "another server than amd64). Add the arm64 lists of your distribution to apt's sources, then type again: " + SETUP
+            "expected an arm64 Python among the distribution's packages, found none: its package lists have no arm64. "
+            f"{UBUNTU} Then type again: {SETUP}"
         )
     return found[-1]
 

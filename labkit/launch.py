@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -92,7 +93,17 @@ def steps(*, quick: bool) -> list[Step]:
         Step(name="pytest", arguments=tuple(tests)),
     ]
     if not quick:
-        notebooks = ("pytest", "--nbval", "--nbval-current-env", "--nbval-sanitize-with", "tests/nbval_sanitize.cfg", "--durations=10")
+        notebooks: tuple[str, ...] = (
+            "pytest",
+            "--nbval",
+            "--nbval-current-env",
+            "--nbval-sanitize-with",
+            "tests/nbval_sanitize.cfg",
+            "--durations=10",
+        )
+        if platform.system() != "Linux":
+            print("· Notebook 06 is left out: its emulated Arm CPU needs Linux.", flush=True)
+            notebooks += ("--ignore=notebooks/06_accelerated_vs_baseline.ipynb",)
         chosen.append(Step(name="notebooks", arguments=(*notebooks, "notebooks")))
     return chosen
 

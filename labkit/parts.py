@@ -34,7 +34,7 @@ class Part:
     size: str  # in words, for tables
 
     def load(self, engine: EngineProcess, *, kleidiai: bool, memory: str = "low", precision: str = "normal", threads: int = 1) -> float:
-        """Load the module under the part's name; returns seconds, packing of weights included.
+        """Load the module under the part's name; returns seconds. MNN packs the weights later, in the first forward pass.
 
         Parameters
         ----------

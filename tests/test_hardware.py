@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labkit import hardware
-from labkit.hardware import Cpu, Machine, lanes, parse_cpuinfo, parse_memory_limit, parse_sysctl
+from labkit.hardware import Cpu, Machine, parse_cpuinfo, parse_memory_limit, parse_sysctl
 
 LAPTOP = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -143,24 +143,6 @@ def machine(architecture: str = "x86_64", sets: tuple[str, ...] | None = ("avx2"
 )
 def test_where_kleidiai_can_run(cpu: Cpu, architecture: str, expected: bool | None) -> None:
     assert machine(architecture, cpu.instruction_sets).can_run_kleidiai is expected
-
-
-@pytest.mark.parametrize(
-    ("architecture", "system", "qemu", "works", "todo"),
-    [
-        ("x86_64", "Linux", "/usr/bin/qemu-aarch64", True, ""),
-        ("x86_64", "Linux", None, False, "apt-get install qemu-user"),
-        ("aarch64", "Linux", None, False, "native lane"),
-        ("arm64", "Darwin", None, False, "native lane"),
-        ("x86_64", "Darwin", "/opt/qemu-aarch64", False, "Linux machine"),
-    ],
-)
-def test_lanes_say_what_to_do(architecture: str, system: str, qemu: str | None, works: bool, todo: str) -> None:
-    native, emulated = lanes(machine(architecture, system=system), Path(qemu) if qemu else None)
-    assert native.works
-    assert emulated.works is works
-    assert todo in emulated.todo
-    assert bool(emulated.todo) is not works
 
 
 def test_this_machine_is_described() -> None:

@@ -102,7 +102,7 @@ def test_unknown_numbers_are_answered(asked: Any) -> None:
     for call in (lessons.check, lessons.hint, lessons.solution, lessons.quiz):
         text = str(call(asked))
         assert "Expected one of" in text
-    assert "Did you mean `03.1`?" in str(lessons.check("3.1"))
+    assert "Did you mean `03.1`?" in " ".join(str(lessons.check("3.1")).split())  # however its lines are broken
     assert "<b>" not in lessons.check("<b>")._repr_html_()
 
 
