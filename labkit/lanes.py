@@ -188,11 +188,11 @@ def _qemu() -> str:
     found = shutil.which("qemu-aarch64")
     if not found:
         raise LaneNotReady(f"qemu-aarch64 is not on PATH. Type: {QEMU}")
-    version = tuple(int(n) for n in re.findall(r"\d+", qemu_version(found))[:2])
-    if version < OLDEST_QEMU:
-        raise LaneNotReady(
-            f"expected QEMU {OLDEST_QEMU[0]}.{OLDEST_QEMU[1]} or newer, found {qemu_version(found)} at {found}. Install a newer one"
-        )
+    said = qemu_version(found)
+    number = re.search(r"version (\d+)\.(\d+)", said)
+    if not number or (int(number[1]), int(number[2])) < OLDEST_QEMU:
+        oldest = f"{OLDEST_QEMU[0]}.{OLDEST_QEMU[1]}"
+        raise LaneNotReady(f"expected QEMU {oldest} or newer at {found}, found {said or 'one that does not run'}. Type: {QEMU}")
     return found
 
 
