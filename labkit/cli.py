@@ -102,12 +102,51 @@ def _parser() -> argparse.ArgumentParser:
     kleidiai.add_argument("--precision", choices=("low", "normal", "high"), default="normal", help="MNN's precision (default normal)")
     kleidiai.add_argument("--json", action="store_true", help="print the report as JSON")
 
+    _bench_commands(add)
+
     doctor = add("doctor", _doctor, "look at this machine: what works, what does not, and what to do")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
 
     clean = add("clean", _clean, "show what labkit keeps outside the repository, and free it")
     clean.add_argument("what", nargs="*", help="what to free, by the names shown; nothing frees nothing")
     return parser
+
+
+def _bench_commands(add: Any) -> None:
+    from labkit.bench import COMPARISONS
+    from labkit.results import PARTS
+
+    listed = "\n".join(f"  {name:18}{words}" for name, words in COMPARISONS.items())
+    bench = add(
+        "bench", _bench, "time two ways to run a model in pairs, with intervals and verdicts", epilog=f"comparisons:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    bench.add_argument("--model", default="mini", metavar="DIR", help="folder of a converted model (default: the embedded one)")
+    bench.add_argument("--compare", nargs="+", choices=tuple(COMPARISONS), metavar="NAME", help="which (default: what fits this machine)")
+    bench.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")
+    bench.add_argument("--pairs", type=_count, default=9, metavar="N", help="pairs of each comparison, at least 9 (default 9)")
+    bench.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: up to four)")
+    bench.add_argument("--precision", choices=("low", "normal", "high"), default="normal", help="MNN's precision (default normal)")
+    bench.add_argument("--memory", choices=("low", "normal", "high"), default="low", help="MNN's memory mode (default low)")
+    bench.add_argument("--image", type=_size, default=(112, 112), metavar="HxW", help="picture, multiples of 28 (default 112x112)")
+    bench.add_argument("--prompt-tokens", type=_count, default=48, metavar="N", help="length of the prompt (default 48)")
+    bench.add_argument("--checkpoint", default="mini", help="what the model was converted from, for transformers (default mini)")
+    bench.add_argument("--lane", choices=("native", "emulated"), default="native", help="where to run (default: this machine)")
+    bench.add_argument("--count", action="store_true", help="count instructions, not time, on each CPU of the ladder; emulated lane only")
+    bench.add_argument("--out", type=Path, metavar="FILE", help="the result's file (default: a new one in labkit's results folder)")
+    bench.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    report = add("report", _report, "make one HTML page of benchmark results")
+    report.add_argument("results", nargs="+", type=Path, metavar="FILE", help="what labkit bench wrote")
+    report.add_argument("--out", type=Path, required=True, metavar="PAGE", help="the page; must not exist yet")
+    report.add_argument("--allow-mixed", action="store_true", help="results of different machines, each in a section of its own")
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH in pixels, such as 112x112, received {text!r}")
+    return int(height), int(width)
 
 
 def _conversion_options(parser: argparse.ArgumentParser) -> None:
@@ -135,7 +174,7 @@ def _chosen(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _say_stage(stage: Any) -> None:
-    print(f"  {stage.number}/{stage.total} {stage.name} {stage.elapsed_s:.1f} s", file=sys.stderr, flush=True)
+    print(f"  {stage}", file=sys.stderr, flush=True)
 
 
 def _ask(args: argparse.Namespace) -> None:
@@ -266,6 +305,85 @@ def _kleidiai(args: argparse.Namespace) -> int:
     report = kleidiai.examine(model, lane, hint=not args.off, memory=args.memory, precision=args.precision, on_step=_say)
     print(json.dumps(report.to_dict()) if args.json else report)
     return 0 if report.running else 1
+
+
+def _bench(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from labkit import bench, hardware, lanes, results
+    from labkit.convert import cached
+    from labkit.plots import Table
+
+    if args.out:
+        results.require_free(args.out)
+    if args.count:
+        _bench_count(args)
+        return
+    lane = lanes.Lane(name=args.lane, cpu=None if args.lane == "native" else "max")
+    bench.require_timed(lane)
+    threads = args.threads or hardware.default_threads()
+    model = cached(on_stage=_say_stage) if args.model == "mini" else Path(args.model)
+    plan = bench.BenchPlan(
+        model=model, comparisons=tuple(args.compare or bench.default_comparisons(threads)), parts=tuple(args.parts), pairs=args.pairs,
+        image=args.image, prompt_tokens=args.prompt_tokens, threads=threads, precision=args.precision, memory=args.memory,
+        checkpoint=args.checkpoint, lane=lane,
+    )  # fmt: skip
+    with tqdm(total=plan.pairs * len(plan.comparisons), unit=" pairs") as bar:
+
+        def on_step(done: int, _: int, words: str) -> None:
+            bar.set_description(words)
+            bar.update(done - bar.n)
+
+        result = bench.run(plan, on_step=on_step)
+    path = results.save(result, args.out)
+    if args.json:
+        print(result.to_json(), end="")
+    for told in () if args.json else map(results.section, result.groups()):
+        print(f"{told.name}: {bench.COMPARISONS[told.name]}\n{Table(told.header, told.cells)}")
+        print("\n".join([*(f"  {note}" for note in told.notes), *(f"  doubtful: {text}" for text in told.warnings)]), end="\n\n")
+    if not args.json:
+        print(f"{result.where}\n{result.what}")
+    print(f"{path}\nAs a page: labkit report {path} --out page.html", file=sys.stderr)
+
+
+def _bench_count(args: argparse.Namespace) -> None:
+    from labkit import counting, parts, results
+    from labkit.convert import cached
+    from labkit.errors import CountingFailed
+    from labkit.plots import Table
+    from labkit.plots_ladder import top_functions
+
+    if args.lane != "emulated":
+        raise CountingFailed("instructions are counted in the emulated lane. Type: labkit bench --lane emulated --count")
+    model = cached(on_stage=_say_stage) if args.model == "mini" else Path(args.model)
+    made = parts.all_parts(model, image=args.image, prompt_tokens=args.prompt_tokens)
+    chosen = [part for part in made if part.name in args.parts]
+    rungs = counting.ladder(chosen, on_step=_say)
+    content = json.dumps([rung.to_dict() for rung in rungs], indent=1)
+    if args.out:
+        results.write(args.out, content + "\n")
+    if args.json:
+        print(content)
+        return
+    print("Executed instructions of one forward pass on one thread. They are not time.")
+    header = ("CPU", "total", "kai_*", *counting.CLASSES)
+    for number, part in enumerate(chosen):
+        counts = [rung.counts[number] for rung in rungs]
+        mix = [
+            (rung.label, f"{c.total:,.0f}", f"{c.share('kai_'):.1%}", *(f"{n / c.total:.1%}" for n in c.by_class().values()))
+            for rung, c in zip(rungs, counts, strict=True)
+        ]
+        print(f"\n{part.name}, {part.size}\n{Table(header, mix)}")
+        for rung, c in zip(rungs, counts, strict=True):
+            print(f"\n{part.name}, {rung.label}: top functions\n{top_functions(c)}")
+
+
+def _report(args: argparse.Namespace) -> None:
+    from labkit import report, results
+
+    results.require_free(args.out)
+    results.write(args.out, report.page([results.read(path) for path in args.results], allow_mixed=args.allow_mixed))
+    print(args.out)
 
 
 def _doctor(args: argparse.Namespace) -> int:

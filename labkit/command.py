@@ -29,12 +29,15 @@ class Finished:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of long work that is over."""
+    """One stage of long work that is over; ``print`` shows it as a line."""
 
     number: int
     total: int
     name: str
     elapsed_s: float
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.total} {self.name} {self.elapsed_s:.1f} s"
 
 
 def tail(log: Path, lines: int = 12) -> str:

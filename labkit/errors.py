@@ -105,3 +105,11 @@ class CountingFailed(LabkitError):
 
 class ResultError(LabkitError):
     """A benchmark that cannot be run as asked, or a file that is not a benchmark's result."""
+
+
+class NotTimed(LabkitError):
+    """A time was asked for in a lane whose seconds say nothing about a CPU."""
+
+
+class MixedMachines(LabkitError):
+    """Results of different machines were to be shown as if they were of one."""

@@ -11,8 +11,8 @@ from labkit.counting import CLASSES, Counts, Rung
 from labkit.plots import Picture, Table, finish
 
 NAMES = {
-    "smmla": "smmla (32 multiply-adds)", "sdot": "sdot (16 multiply-adds)", "int_simd": "other integer vectors", "fp_simd": "floating point",
-    "load": "loads", "store": "stores", "branch": "branches", "scalar": "addresses, counters",
+    "smmla": "smmla (32 multiply-adds)", "sdot": "sdot (16 multiply-adds)", "int_simd": "other integer vectors",
+    "fp_simd": "floating point", "load": "loads", "store": "stores", "branch": "branches", "scalar": "addresses, counters",
 }  # fmt: skip
 # What multiplies is dark and hatched, so that it is found in grey print as well.
 COLOURS = {

@@ -5,13 +5,16 @@ The only module, beside training, that loads torch.
 
 from __future__ import annotations
 
+import platform
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from labkit.checkpoints import Checkpoint
+from labkit.checkpoints import Checkpoint, resolve
+from labkit.engine.protocol import Arrays
+from labkit.engine.worker import Reply, Worker, main
 from labkit.errors import CheckpointError
 from labkit.images import ImageLike, load_rgb
 
@@ -123,3 +126,52 @@ class Reference:
             visual_tokens=int((inputs["input_ids"] == self.checkpoint.image_pad).sum()),
             elapsed_s=elapsed_s,
         )
+
+
+class OriginalWorker(Worker):
+    """The engine's protocol with transformers behind it: same requests, same arrays, same work, without a KV cache.
+
+    ``file`` of ``load_module`` is the checkpoint's folder and ``precision`` a dtype of torch.
+    """
+
+    model: Any = None
+
+    def hello(self, request: dict[str, Any], arrays: Arrays) -> Reply:
+        """Versions of this process."""
+        import torch
+        import transformers
+
+        return {"torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()}, {}
+
+    def load_module(self, request: dict[str, Any], arrays: Arrays) -> Reply:
+        """Load the checkpoint, once, whichever part is asked for."""
+        import torch
+
+        torch.set_num_threads(request["threads"])
+        start = time.perf_counter()
+        self.model = self.model or Reference(resolve(request["file"]), dtype=request["precision"]).model
+        return {"load_s": time.perf_counter() - start}, {}
+
+    def forward(self, request: dict[str, Any], arrays: Arrays) -> Reply:
+        """Run the part that these arrays are for (`labkit.parts`)."""
+        import torch
+
+        model, given = self.model, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        elapsed_s = []
+        with torch.inference_mode():
+            for _ in range(request["repeat"]):
+                start = time.perf_counter()
+                if request["key"] == "vision":
+                    rows, cols = given["position_ids"].amax(1).tolist()
+                    out = model.model.visual(given["patches"].to(model.dtype), grid_thw=torch.tensor([[1, rows + 1, cols + 1]]))
+                else:
+                    embeds, places = given["input_ids"].transpose(0, 1).to(model.dtype), given["position_ids"][:, None].long()
+                    hidden = model.model.language_model(inputs_embeds=embeds, position_ids=places, use_cache=False).last_hidden_state
+                    out = model.lm_head(hidden[:, -1:])
+                result = out.float().numpy()
+                elapsed_s.append(time.perf_counter() - start)
+        return {"elapsed_s": elapsed_s}, {"image_embeds" if request["key"] == "vision" else "logits": result}
+
+
+if __name__ == "__main__":
+    main(OriginalWorker)

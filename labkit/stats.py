@@ -52,7 +52,7 @@ class Ratio:
 
     @property
     def verdict(self) -> str:
-        """ "faster" or "slower" if the whole interval says so by more than `MARGIN`, else "undecided"."""
+        """Says "faster" or "slower" if the whole interval says so by more than `MARGIN`, else "undecided"."""
         return "faster" if self.low > 1 + MARGIN else "slower" if self.high < 1 - MARGIN else "undecided"
 
     def __str__(self) -> str:

@@ -201,6 +201,16 @@ class Worker:
         self.modules.pop(request["key"], None)
         return {}, {}
 
+    def memory(self, request: dict[str, Any], arrays: Arrays) -> Reply:
+        """The most memory this process has held, in bytes."""
+        status = "/proc/self/status"
+        if os.path.exists(status):  # Linux, where getrusage would count the parent's memory from before this program began
+            with open(status, encoding="utf-8") as file:
+                return {"peak_bytes": next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))}, {}
+        import resource
+
+        return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}, {}  # bytes on macOS
+
 
 def _layer(op: dict[str, Any]) -> dict[str, Any] | None:
     """Shape and quantisation of a layer with weights; ``blocks`` is how many scales one output has."""
@@ -223,12 +233,12 @@ def _token_bytes(llm: Any, token: int) -> bytes:
         return bytes(error.object)
 
 
-OPERATIONS = ("hello", "load_chat", "ask", "load_module", "forward", "graph", "snapshot", "release")
+OPERATIONS = ("hello", "load_chat", "ask", "load_module", "forward", "graph", "snapshot", "release", "memory")
 
 
-def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+def serve(requests: BinaryIO, replies: BinaryIO, kind: type[Worker] = Worker) -> None:
     """Answer requests until the other side is gone."""
-    worker = Worker(lambda header: write_frame(replies, header))
+    worker = kind(lambda header: write_frame(replies, header))
     while True:
         try:
             request, arrays = read_frame(requests)
@@ -244,14 +254,14 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             write_frame(replies, {**header, "done": True}, results)
 
 
-def main() -> None:
-    """Give the frames descriptors of their own, then serve."""
+def main(kind: type[Worker] = Worker) -> None:
+    """Give the frames descriptors of their own, then serve; ``kind`` may be another engine behind the same protocol."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    serve(requests, replies)
+    serve(requests, replies, kind)
 
 
 if __name__ == "__main__":
