@@ -38,7 +38,7 @@ COMPARISONS = {
     "threads": "plain modules, one thread against all",
     "chat": "MNN-LLM end to end with its KV cache, one thread against all; the stock wheel never uses KleidiAI here",
     "transformers-fp32": "the original in transformers, float32, against MNN; decode without a KV cache on both sides",
-    "transformers-bf16": "the same in bfloat16",
+    "transformers-bf16": "the original in transformers, bfloat16, against MNN; decode without a KV cache on both sides",
 }
 STEADY = 0.05  # warm-ups end when the last two lie within this share of each other
 MOST_WARMUPS = 20
@@ -96,8 +96,8 @@ class Runner:
         # One language module for both of its parts, as in a program; it is first run on one token.
         self.parts = {"vision": vision, "decode": replace(decode, name="llm"), "prefill": replace(prefill, name="llm")}
         self.about: dict[str, tuple[str, int | None]] = {
-            "load": (f"visual.mnn and llm.mnn; {vision.size}; {decode.size}", None),
-            "vision": (vision.size, None), "prefill": (prefill.size, plan.prompt_tokens), "decode": (decode.size, 1),
+            "load": ("both modules, each run once", None), "vision": (vision.size, None),
+            "prefill": (prefill.size, plan.prompt_tokens), "decode": (decode.size, 1),
         }  # fmt: skip
         self.engine = EngineProcess(_Transformers(name="native") if side.runtime == "transformers" else plan.lane)
 
@@ -124,7 +124,7 @@ class Runner:
         if self.side.runtime != "chat":
             return float(np.mean(self.parts[part].forward(self.engine, repeat=repeat)[0]))
         tokens = ANSWER_TOKENS if part == "decode" else 1
-        return float(np.mean([self._ask(tokens)[f"{part}_s"] / tokens for _ in range(repeat)]))
+        return float(np.mean([self._ask(tokens)[f"{part}_s"] / tokens for _ in range(math.ceil(repeat / tokens))]))
 
     def _ask(self, tokens: int) -> dict[str, Any]:
         picture = np.random.default_rng(self.plan.seed).integers(256, size=(*self.plan.image, 3), dtype=np.uint8)

@@ -13,6 +13,7 @@ from labkit.results import Comparison, amount
 from labkit.stats import MARGIN
 
 MARKS = {"faster": ("o", "full"), "slower": ("s", "full"), "undecided": ("D", "none")}  # shape too: colour is not for everyone
+APART = 5  # sides further apart than this share a logarithmic axis
 SIDES = ((CYCLE[0], "o", "full"), (CYCLE[2], "s", "none"))
 
 
@@ -59,7 +60,7 @@ def _apart(ticks: list[float], span: float) -> list[float]:
     """Ticks far enough from each other to be read, 1 among them."""
     kept = [1.0]
     for tick in sorted(ticks, key=lambda t: abs(np.log(t))):
-        if all(abs(np.log(tick / other)) > 0.06 * np.log(span) for other in kept):
+        if all(abs(np.log(tick / other)) > 0.1 * np.log(span) for other in kept):
             kept.append(tick)
     return sorted(kept)
 
@@ -85,6 +86,8 @@ def values(rows: Sequence[Comparison]) -> Picture:
             axis.plot(x, np.array(measured.values_s) * scale, marker, color=colour, fillstyle=fill, markersize=5, label=measured.side.label)
             axis.axhline(measured.median_s * scale, color=colour, linewidth=1, linestyle=("-", "--")[side])
         axis.set(title=row.part, xlabel="pair", ylabel=f"{unit} a pass", ylim=(0, largest * scale * 1.08))
+        if not 1 / APART < row.ratio.speedup < APART:  # on a common scale the smaller side would be a flat line
+            axis.set(yscale="log", ylabel=f"{unit} a pass, logarithmic", ylim=(None, None))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.spines[["top", "right"]].set_visible(False)
         spans = [f"{m.side.label} {amount(min(m.values_s))} to {amount(max(m.values_s))}, median {amount(m.median_s)}" for m in both]

@@ -32,15 +32,16 @@ caption { text-align: left; color: var(--soft); padding-bottom: .2rem; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; }
 td.faster, td.slower { font-weight: 600; }
-figure { margin: 1rem 0; padding: .6rem; background: #fff; border: 1px solid var(--line); border-radius: .4rem; }
-figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+.medians td { white-space: nowrap; }
+figure { margin: 1rem 0; padding: .6rem; background: #fff; border: 1px solid var(--line); border-radius: .4rem; overflow-x: auto; }
+figure img { display: block; max-width: 100%; min-width: 40rem; height: auto; margin: 0 auto; }
 details { background: var(--mark); padding: .4rem .8rem; border-radius: .4rem; }
 summary { cursor: pointer; }
 @media print {
   :root { --back: #fff; --text: #000; --soft: #444; --line: #bbb; --mark: #fff; --warn: #000; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
-  .wide { overflow: visible; }
+  .wide, figure { overflow: visible; } figure img { min-width: 0; } .medians td { white-space: normal; }
 }
 """
 
@@ -74,7 +75,8 @@ def page(results: Sequence[BenchResult], *, allow_mixed: bool = False) -> str:
         )
     body = [f"<h1>Benchmark of {_text(', '.join(dict.fromkeys(str(r.model['name']) for r in results)))}</h1>", _how_to_read()]
     for machine in machines:
-        body.append(f"<h2>{_text(machine)}</h2>")
+        short, _, sets = machine.partition("; ")
+        body.append(f'<h2>{_text(short)}</h2><p class="soft">{_text(sets)}</p>')
         for result in (r for r in results if r.where == machine):
             body += _result(result)
     body += _published()
@@ -92,16 +94,16 @@ def _how_to_read() -> str:
     return (
         '<p class="soft">Times are medians of pairs of fresh processes, measured in random order. A speed-up above 1 means that the '
         "second side is faster; its interval is a 95 % bootstrap interval of the ratio. "
-        f"The verdict is <em>faster</em> or <em>slower</em> only if the whole interval is more than {stats.MARGIN:.0%} away from 1; "
+        f"The verdict is <em>faster</em> or <em>slower</em> only if the whole interval is more than {100 * stats.MARGIN:g} % away from 1; "
         "else it is <em>undecided</em>, which does not mean equal.</p>"
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> str:
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str, kind: str = "medians") -> str:
     head = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in header)
     cells = (("".join(f'<td class="{_text(c)}">{_text(c)}</td>' if c in VERDICTS else f"<td>{_text(c)}</td>" for c in row)) for row in rows)
     body = "".join(f"<tr>{row}</tr>" for row in cells)
-    return f'<div class="wide"><table><caption>{_text(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="wide"><table class="{kind}"><caption>{_text(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _figure(picture: Picture) -> str:
@@ -115,7 +117,8 @@ def _result(result: BenchResult) -> list[str]:
     out = [f"<p>{_text(result.what)}</p>", _figure(plots_bench.forest(result.rows))]
     for rows in result.groups():
         told = section(rows)
-        out.append(f"<h3>{_text(told.name)}</h3><p>{_text(COMPARISONS.get(told.name, ''))}.</p>")
+        words = COMPARISONS.get(told.name, told.name)
+        out.append(f"<h3>{_text(told.name)}</h3><p>{_text(words[:1].upper() + words[1:])}.</p>")
         out.append(_table(told.header, told.cells, f"{told.name}, medians of {result.plan['pairs']} pairs"))
         if told.warnings:
             listed = "".join(f"<li>{_text(warning)}</li>" for warning in told.warnings)
@@ -128,7 +131,7 @@ def _result(result: BenchResult) -> list[str]:
             for m in (row.baseline, row.candidate)
         ]
         order = f"Milliseconds a pass, one value for each pair. A is {told.header[2]}, B {told.header[3]}; order: {' '.join(rows[0].order)}"
-        table = _table(("part", "side", "passes a value", "values"), raw, order)
+        table = _table(("part", "side", "passes a value", "values"), raw, order, kind="raw")
         out.append(f"<details><summary>Every value of {_text(told.name)}</summary>{table}</details>")
     return out
 

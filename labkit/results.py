@@ -100,7 +100,8 @@ def section(rows: Sequence[Comparison]) -> Section:
         cells.append((row.part, row.size, *medians, str(found), found.verdict))
     shared = [text for text in rows[0].warnings if all(text in row.warnings for row in rows)]
     peaks = ", ".join(f"{m.side.label} {m.peak_bytes / 1e6:,.0f} MB" for m in both)
-    said = ", ".join(f"{m.side.label} {'yes, ' + ' and '.join(m.kleidiai_running) if m.kleidiai_running else 'no'}" for m in both)
+    mnn = [m for m in both if m.side.runtime != "transformers"]
+    said = ", ".join(f"{m.side.label} {'yes, ' + ' and '.join(m.kleidiai_running) if m.kleidiai_running else 'no'}" for m in mnn)
     return Section(
         name=rows[0].name,
         header=("part", "one pass", *(m.side.label for m in both), "speed-up (95 % interval)", "verdict"),
@@ -130,7 +131,7 @@ class BenchResult:
         memory = f"{m['memory_total_bytes'] / 2**30:.0f} GiB" if m["memory_total_bytes"] else "unknown memory"
         sets = ", ".join(m["instruction_sets"] or ()) or "instruction sets unknown"
         cores = f"{m['logical_cores'] or 'unknown'} cores"
-        return f"{m['cpu'] or 'unknown CPU'}, {m['architecture']}, {m['system']}, {cores}, {memory}; {sets}; {self.lane} lane"
+        return f"{m['cpu'] or 'unknown CPU'}, {m['architecture']}, {m['system']}, {cores}, {memory}, {self.lane} lane; {sets}"
 
     @property
     def what(self) -> str:
