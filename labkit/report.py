@@ -103,7 +103,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str
     head = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in header)
     cells = (("".join(f'<td class="{_text(c)}">{_text(c)}</td>' if c in VERDICTS else f"<td>{_text(c)}</td>" for c in row)) for row in rows)
     body = "".join(f"<tr>{row}</tr>" for row in cells)
-    return f'<div class="wide"><table class="{kind}"><caption>{_text(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    table = f'<table class="{kind}"><caption>{_text(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="wide">{table}</div>'
 
 
 def _figure(picture: Picture) -> str:
