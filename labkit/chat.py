@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labkit import manifest
+from labkit import manifest, taps
 from labkit.engine.client import EngineProcess
 from labkit.errors import ModelError, QuestionError
 from labkit.hardware import default_threads
@@ -46,17 +46,23 @@ class Times:
 class Answer:
     """What the model said, and what it took.
 
-    ``finished`` is False when ``max_new_tokens`` cut the answer off. ``first_logits`` are the
-    (vocabulary,) float32 scores from which the first token was taken.
+    ``prompt`` and ``tokens`` are token ids, those of visual tokens all alike. ``finished`` is False when
+    ``max_new_tokens`` cut the answer off. ``first_logits`` are the (vocabulary,) float32 scores from which
+    the first token was taken.
     """
 
     text: str
     tokens: tuple[int, ...]
-    prompt_tokens: int
+    prompt: tuple[int, ...]
     visual_tokens: int
     finished: bool
     times: Times
     first_logits: np.ndarray
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many tokens the model was given, visual ones among them."""
+        return len(self.prompt)
 
     def __repr__(self) -> str:
         return f"Answer({self.text!r}, {len(self.tokens)} tokens, {self.visual_tokens} visual of {self.prompt_tokens} prompt tokens)"
@@ -126,7 +132,13 @@ class Model:
         return self._engine
 
     def ask(
-        self, image: ImageLike | None, question: str, *, max_new_tokens: int = 64, on_text: Callable[[str], None] | None = None
+        self,
+        image: ImageLike | None,
+        question: str,
+        *,
+        max_new_tokens: int = 64,
+        on_text: Callable[[str], None] | None = None,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
     ) -> Answer:
         """Answer one question about one picture, greedily: the same question gets the same answer.
 
@@ -140,6 +152,8 @@ class Model:
             Where to stop at the latest.
         on_text
             Called with each piece of the answer as it comes.
+        on_event
+            Called with each event as `labkit.engine.worker.Worker.ask` sends it: the prompt, then each token.
 
         Raises
         ------
@@ -160,18 +174,20 @@ class Model:
         if not self._load_s:
             self._load_s = engine.request("load_chat", directory=str(self.folder), **self.options)[0]["load_s"]
 
-        def on_event(event: dict[str, Any]) -> None:
+        def pass_on(event: dict[str, Any]) -> None:
             if on_text and event["event"] == "piece" and event["text"]:
                 on_text(event["text"])
+            if on_event:
+                on_event(event)
 
         said, results = engine.request(
-            "ask", arrays, on_event=on_event, question=question, image_pad=self.manifest.image_pad, stop=list(self.manifest.stop),
+            "ask", arrays, on_event=pass_on, question=question, image_pad=self.manifest.image_pad, stop=list(self.manifest.stop),
             max_new_tokens=max_new_tokens, positions=self.positions,
         )  # fmt: skip
         return Answer(
             text=said["text"],
             tokens=tuple(said["tokens"]),
-            prompt_tokens=said["prompt_tokens"],
+            prompt=tuple(said["prompt"]),
             visual_tokens=said["visual_tokens"],
             finished=said["finished"],
             times=Times(load_s=self._load_s, vision_s=said["vision_s"], prefill_s=said["prefill_s"], decode_s=said["decode_s"]),
@@ -192,13 +208,7 @@ class Model:
         """
         pixels = self.prepare(image)
         rows, cols = pixels.shape[0] // PATCH_SIZE, pixels.shape[1] // PATCH_SIZE
-        # The tower's first layer norm reads the patch embeddings; its name differs between exporters, its place does not.
-        norms = [op for op in self.graph("visual.mnn") if op["type"] == "LayerNorm"]
-        if not norms:
-            raise ModelError(
-                f"expected a LayerNorm in {self.folder / 'visual.mnn'}, found none: the vision tower was exported in another way."
-            )
-        tap = norms[0]["inputs"][0]
+        tap = taps.find(self.graph("visual.mnn"), "visual.mnn").hidden[0]
         self._load_module("visual.mnn", list(VISION_INPUTS), [tap, "image_embeds"])
         values = pixel_values(pixels)
         given = {

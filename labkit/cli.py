@@ -188,8 +188,8 @@ def _ask(args: argparse.Namespace) -> None:
     ) as model:
         answer = model.ask(args.image, args.question, max_new_tokens=args.max_new_tokens, on_text=None if args.json else on_text)
     if args.json:
-        content = asdict(answer)
-        del content["first_logits"]
+        content = asdict(answer) | {"prompt_tokens": answer.prompt_tokens}
+        del content["first_logits"], content["prompt"]
         print(json.dumps(content))
         return
     print()

@@ -113,3 +113,7 @@ class NotTimed(LabkitError):
 
 class MixedMachines(LabkitError):
     """Results of different machines were to be shown as if they were of one."""
+
+
+class ProbeError(LabkitError):
+    """The inside of a model could not be read: another graph than expected, a layer that was not asked for, too much at once."""

@@ -5,8 +5,10 @@ The only module, beside training, that loads torch.
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,9 @@ from labkit.checkpoints import Checkpoint, resolve
 from labkit.engine.protocol import Arrays
 from labkit.engine.worker import Reply, Worker, main
 from labkit.errors import CheckpointError
-from labkit.images import ImageLike, load_rgb
+from labkit.images import ImageLike, load_rgb, prepare
+from labkit.probes import Look, Reading, Tokens
+from labkit.vision import to_grid
 
 STAGES = ("pixel_values", "patch_embeddings", "image_embeds", "first_logits")
 
@@ -126,6 +130,78 @@ class Reference:
             visual_tokens=int((inputs["input_ids"] == self.checkpoint.image_pad).sum()),
             elapsed_s=elapsed_s,
         )
+
+
+class ReferenceProbe:
+    """The looks of `labkit.probes.Probe` into the original: Q and K are taken where transformers' own rotation returns them.
+
+    To compare, give it the picture as the converted model saw it (``look.pixels``) and the tokens that it said (``reading.tokens``).
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
+        self.name = f"{str(reference.model.dtype).removeprefix('torch.')} in transformers"
+
+    def look(self, image: ImageLike, *, layers: Sequence[int] | None = None) -> Look:
+        """As `labkit.probes.Probe.look`; every layer runs, ``layers`` are kept."""
+        inputs = self.reference.inputs(image, "-")
+        rows, cols = (int(side) for side in inputs["image_grid_thw"][0, 1:])
+        tower = self.reference.model.model.visual
+        hidden: list[np.ndarray] = []
+        hooks = [
+            part.register_forward_pre_hook(lambda _, given: hidden.append(to_grid(given[0].float().numpy(), rows, cols)))
+            for part in (*tower.blocks, tower.merger)
+        ]
+        try:
+            with self._rotated("apply_rotary_pos_emb_vision") as pairs:
+                embeds = tower(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"])
+        finally:
+            for hook in hooks:
+                hook.remove()
+        kept = range(len(pairs)) if layers is None else sorted(layers)
+        q, k = ({i: to_grid(pairs[i][side].transpose(1, 0, 2), rows, cols, axis=1) for i in kept} for side in (0, 1))
+        return Look(
+            name=self.name, layers=len(pairs), pixels=self._seen(image), patch_embeddings=hidden[0], q=q, k=k,
+            hidden={i: x for i, x in enumerate(hidden) if i in kept or i in (0, len(pairs))}, image_embeds=embeds.float().numpy(),
+        )  # fmt: skip
+
+    def read(self, image: ImageLike, tokens: Tokens, *, layers: Sequence[int] | None = None) -> Reading:
+        """Where each of these words looks: the tokens of `labkit.probes.Reading`, through the original."""
+        import torch
+
+        inputs = self.reference.inputs(image, "-")
+        ids = torch.tensor([tokens.ids])
+        with self._rotated("apply_multimodal_rotary_pos_emb") as pairs:
+            self.reference.model(**inputs | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, use_cache=False)
+        kept = range(len(pairs)) if layers is None else sorted(layers)
+        q = {i: pairs[i][0][0] for i in kept}
+        k = {i: np.repeat(pairs[i][1][0], len(q[i]) // len(pairs[i][1][0]), axis=0) for i in kept}
+        return Reading(name=self.name, layers=len(pairs), pixels=self._seen(image), tokens=tokens, q=q, k=k)
+
+    def _seen(self, image: ImageLike) -> np.ndarray:
+        size = self.reference.processor.size
+        return prepare(image, min_pixels=size["shortest_edge"], max_pixels=size["longest_edge"])
+
+    @contextlib.contextmanager
+    def _rotated(self, name: str) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+        """Q and K of each layer, float32, as this function of transformers returns them while the block runs."""
+        import torch
+        from transformers.models.qwen2_vl import modeling_qwen2_vl
+
+        pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        rotate = getattr(modeling_qwen2_vl, name)
+
+        def noted(*given: Any, **named: Any) -> Any:
+            q, k = rotate(*given, **named)
+            pairs.append((q.float().numpy(), k.float().numpy()))
+            return q, k
+
+        setattr(modeling_qwen2_vl, name, noted)
+        try:
+            with torch.inference_mode():
+                yield pairs
+        finally:
+            setattr(modeling_qwen2_vl, name, rotate)
 
 
 class OriginalWorker(Worker):

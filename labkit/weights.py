@@ -6,6 +6,8 @@ header, the codes, two float32 for each block, and the bias (its ``utils/mnn_con
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,3 +128,36 @@ def read_linear(model: Model, name: str) -> QuantizedLinear:
         return QuantizedLinear(bits=bits, codes=codes.reshape(rows, columns), scale=scale, minimum=-scale * (levels // 2))
     zero, scale = alpha.reshape(rows, -1, 2).transpose(2, 0, 1)
     return QuantizedLinear(bits=bits, codes=codes.reshape(rows, columns), scale=scale, minimum=zero - scale * (levels // 2))
+
+
+def embeddings(folder: Path, tokens: Sequence[int]) -> np.ndarray:
+    """The vectors that a converted model gives to its tokens.
+
+    They lie in ``embeddings_bf16.bin``, or, where the checkpoint ties them to its language head, in ``llm.mnn.weight`` as that
+    head's codes (MNN 3.6.1, ``transformers/llm/engine/src/diskembedding.cpp``).
+
+    Returns
+    -------
+    numpy.ndarray
+        (n_tokens, d_model) float32.
+    """
+    config = json.loads((folder / "llm_config.json").read_text(encoding="utf-8"))
+    width, ids = int(config["hidden_size"]), np.asarray(tokens)
+    if not config.get("tie_embeddings"):
+        table = np.memmap(folder / "embeddings_bf16.bin", np.uint16, "r").reshape(-1, width)
+        rows: np.ndarray = (table[ids].astype(np.uint32) << 16).view(np.float32)
+        return rows
+    start, alpha_start, alpha_bytes, bits, block = config["tie_embeddings"][:5]
+    file = np.memmap(folder / "llm.mnn.weight", np.uint8, "r")
+    body = file[start:alpha_start].reshape(-1, width * bits // 8)[ids]
+    alpha = (
+        file[alpha_start : alpha_start + alpha_bytes]
+        .view(np.float32)
+        .reshape((alpha_start - start) * 8 // bits // width, width // (block or width), -1)[ids]
+    )
+    codes = body if bits == 8 else np.stack([body >> 4, body & 15], -1).reshape(len(ids), width)
+    scale = alpha[:, :, -1:]
+    zero = alpha[:, :, :1] if alpha.shape[2] == 2 else np.zeros_like(scale)
+    centred = codes.reshape(len(ids), alpha.shape[1], -1).astype(np.float32) - 2 ** (bits - 1)
+    vectors: np.ndarray = (centred * scale + zero).reshape(len(ids), width)
+    return vectors

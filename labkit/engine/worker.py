@@ -95,8 +95,8 @@ class Worker:
         else:
             bgr = np.ascontiguousarray(image[:, :, ::-1])  # what MNN's image path expects
             data = F.const(bgr, list(bgr.shape), F.NHWC, F.uint8)
-            prompt = model.apply_chat_template("<img>image_0</img>" + request["question"])
-            ids = model.tokenizer_encode({"text": prompt, "images": [{"data": data, "height": bgr.shape[0], "width": bgr.shape[1]}]})
+            text = model.apply_chat_template("<img>image_0</img>" + request["question"])
+            ids = model.tokenizer_encode({"text": text, "images": [{"data": data, "height": bgr.shape[0], "width": bgr.shape[1]}]})
         vision_s = time.perf_counter() - start
         visual = sum(token == request["image_pad"] for token in ids)
         rows, cols = (0, 0) if image is None else (image.shape[0] // 28, image.shape[1] // 28)
@@ -105,7 +105,9 @@ class Worker:
         start = time.perf_counter()
         logits = self._logits(llm.forward(ids))
         prefill_s = time.perf_counter() - start
-        self.send({"event": "prompt", "prompt_tokens": len(ids), "visual_tokens": visual, "vision_s": vision_s, "prefill_s": prefill_s})
+        prompt = [int(token) for token in ids]
+        pieces = [_token_bytes(llm, token).decode("utf-8", "replace") for token in prompt]
+        self.send({"event": "prompt", "tokens": prompt, "pieces": pieces, "vision_s": vision_s, "prefill_s": prefill_s})
         first = logits
         position = len(ids) - (visual - max(rows, cols) if request["positions"] == "mrope" else 0)
         tokens: list[int] = []
@@ -127,7 +129,7 @@ class Worker:
         rest = decoder.decode(b"", True)
         if rest:
             self.send({"event": "piece", "token": None, "text": rest})
-        numbers = {"prompt_tokens": len(ids), "visual_tokens": visual, "vision_s": vision_s, "prefill_s": prefill_s, "decode_s": decode_s}
+        numbers = {"prompt": prompt, "visual_tokens": visual, "vision_s": vision_s, "prefill_s": prefill_s, "decode_s": decode_s}
         return {"text": text + rest, "tokens": tokens, "finished": finished, **numbers}, {"first_logits": first}
 
     @staticmethod
