@@ -26,14 +26,15 @@ MEANING = {
     "first_logits": "scores of the answer's first token, through MNN-LLM",
 }
 # Least cosine that a sound conversion reaches, by bits of the part that computes the stage. Measured on the
-# embedded checkpoint, worst of 27 pictures: patch_embeddings 0.9997 with int4 and 0.99999 with int8, image_embeds
-# 0.998 and 0.9999, first_logits 0.95 and 0.999. Faults stay below: swapped colours at 0.96 in the patch embeddings,
-# scrambled positions at 0.96 in the image embeddings of `examples`, another picture below 0.1 in their logits.
+# embedded checkpoint, worst of 60 pictures: patch_embeddings 0.9997 with int4 and 0.99999 with int8, image_embeds
+# 0.998 and 0.9999, first_logits 0.967 and 0.9975; with 16 bits 0.9999999 and first_logits 0.99999. Faults stay below:
+# swapped colours at 0.96 in the patch embeddings, scrambled positions at 0.96 in the image embeddings of `examples`,
+# another picture below 0.1 in their logits, MNN's own positions after a tall picture at 0.994 in the logits at 16 bits.
 LEAST_COSINE = {
     "pixel_values": {4: 0.9999, 8: 0.9999, 16: 0.9999},
     "patch_embeddings": {4: 0.99, 8: 0.999, 16: 0.9999},
     "image_embeds": {4: 0.98, 8: 0.999, 16: 0.9999},
-    "first_logits": {4: 0.8, 8: 0.98, 16: 0.99},
+    "first_logits": {4: 0.9, 8: 0.99, 16: 0.999},
 }
 
 

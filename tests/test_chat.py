@@ -65,6 +65,20 @@ def test_counts_are_those_of_the_picture_and_of_transformers(mini_model: Model, 
         assert all(math.isfinite(t) and t > 0 for t in (times.load_s, times.vision_s, times.prefill_s, times.decode_s))
 
 
+def test_text_after_a_tall_picture_stands_where_the_original_has_it(mini_folder: Path, mini_reference: Reference) -> None:
+    """MNN-LLM 3.6.1 goes on from the picture's last column; transformers from its longer side."""
+    tall = [case for case in held_out_cases(40) if case.scene.height > case.scene.width]
+    assert len(tall) >= 8
+    expected = [mini_reference.stages(render(case.scene), case.question.text)["first_logits"] for case in tall]
+    near = {}
+    for positions in ("mrope", "mnn"):
+        with Model(mini_folder, positions=positions) as model:
+            near[positions] = [cosine(ask(model, c, max_new_tokens=1).first_logits, e) for c, e in zip(tall, expected, strict=True)]
+    assert min(near["mrope"]) > 0.985
+    assert np.median(near["mrope"]) > np.median(near["mnn"])
+    assert min(near["mrope"]) > min(near["mnn"])
+
+
 def test_a_question_without_a_picture(mini_model: Model, mini_reference: Reference) -> None:
     answer = mini_model.ask(None, "Is there a cat?")
     with_picture = mini_model.ask(np.zeros((112, 112, 3), np.uint8), "Is there a cat?")

@@ -80,8 +80,9 @@ class Worker:
         """Answer one question about one picture (or none), greedily, piece by piece.
 
         The picture comes as (height, width, 3) uint8 RGB at the size at which it is to be seen.
-        With ``"positions": "mrope"`` each new token stands where Qwen2-VL puts it, right after the largest
-        position so far; ``"mnn"`` leaves it where MNN-LLM 3.6.1 does, at the number of tokens so far.
+        With ``"positions": "mrope"`` each token stands where Qwen2-VL puts it, right after the largest position
+        so far; ``"mnn"`` leaves it where MNN-LLM 3.6.1 does: text after a picture right after its last column,
+        and new tokens at the number of tokens so far.
         """
         import MNN.expr as F
 
@@ -103,13 +104,21 @@ class Worker:
         if visual != rows * cols:
             raise RuntimeError(f"expected {rows * cols} visual tokens for this picture, MNN made {visual}")
         start = time.perf_counter()
-        logits = self._logits(llm.forward(ids))
+        position = len(ids) - (visual - max(rows, cols) if request["positions"] == "mrope" else 0)
+        if rows > cols and request["positions"] == "mrope":
+            # MNN-LLM 3.6.1 goes on from the last column, not from the largest position, so what follows a tall picture is placed here.
+            # The mark that ends the picture stays where MNN puts it: a forward pass that ends within a picture would repeat its text.
+            after = len(ids) - ids[::-1].index(request["image_pad"]) + 1
+            llm.forward(ids[:after])
+            llm.set_context({"all_seq_len": position - (len(ids) - after)})
+            logits = self._logits(llm.forward(ids[after:]))
+        else:
+            logits = self._logits(llm.forward(ids))
         prefill_s = time.perf_counter() - start
         prompt = [int(token) for token in ids]
         pieces = [_token_bytes(llm, token).decode("utf-8", "replace") for token in prompt]
         self.send({"event": "prompt", "tokens": prompt, "pieces": pieces, "vision_s": vision_s, "prefill_s": prefill_s})
         first = logits
-        position = len(ids) - (visual - max(rows, cols) if request["positions"] == "mrope" else 0)
         tokens: list[int] = []
         text, finished, decoder = "", False, codecs.getincrementaldecoder("utf-8")("replace")
         start = time.perf_counter()
