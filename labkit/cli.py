@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("model", type=Path, metavar="DIR")
 
     parity = add("parity", _parity, "compare a converted model with its original, stage by stage")
-    parity.add_argument("model", type=Path, metavar="DIR")
+    parity.add_argument("model", type=Path, metavar="DIR", nargs="+", help="one folder, or several conversions with --layers")
+    parity.add_argument("--layers", action="store_true", help="compare attention layer by layer and say how far each head moved")
     parity.add_argument("--checkpoint", default="mini", help="what it was converted from (default: mini)")
 
     score = add("eval", _eval, "score the embedded checkpoint on held-out scenes, in transformers and in MNN")
@@ -238,11 +239,18 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _parity(args: argparse.Namespace) -> int:
     from labkit import checkpoints
-    from labkit.parity import compare
+    from labkit.parity import compare, compare_layers, layers_table
 
-    report = compare(args.model, checkpoints.resolve(args.checkpoint))
-    print(report)
-    return 1 if report.first_departure else 0
+    checkpoint = checkpoints.resolve(args.checkpoint)
+    if args.layers:
+        print(layers_table(compare_layers(args.model, checkpoint)))
+        return 0
+    departed = False
+    for folder in args.model:
+        report = compare(folder, checkpoint)
+        print(report)
+        departed |= bool(report.first_departure)
+    return int(departed)
 
 
 def _eval(args: argparse.Namespace) -> None:

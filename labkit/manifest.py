@@ -38,6 +38,11 @@ class Manifest:
         return sum(int(entry["bytes"]) for entry in self.files.values())
 
 
+def kind(bits: int) -> str:
+    """What weights of so many bits are: ``"int4"``, ``"int8"``, ``"float16"``."""
+    return "float16" if bits == 16 else f"int{bits}"
+
+
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of each file of a model."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != NAME)

@@ -7,6 +7,7 @@ only a consequence.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from labkit.checkpoints import Checkpoint
 from labkit.errors import ParityError
 from labkit.images import ImageLike
 from labkit.mini.world import Background, Placed, Scene, render
+from labkit.probes import Inside, Probe
 
 MEANING = {
     "pixel_values": "the picture, resized, normalised, cut into patches",
@@ -114,6 +116,21 @@ class Parity:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LayerParity:
+    """Attention of one layer, compared with the original's: the worst over all pictures.
+
+    ``moved`` is, for each head, the share of a query's attention that lies elsewhere than in the original
+    (half the sum of absolute differences of a row, averaged over queries): 0 is the same, 1 is all of it.
+    """
+
+    model: str
+    part: str
+    layer: int
+    cosine: float
+    moved: tuple[float, ...]
+
+
 def examples() -> list[tuple[ImageLike, str]]:
     """Three pictures, square, wide and tall; the first word of each answer already depends on what is seen."""
     plain = Background(colour=(120, 180, 220), second=(90, 160, 210), pattern="stripes", period=14)
@@ -181,3 +198,50 @@ def compare(folder: Path, checkpoint: Checkpoint, *, cases: list[tuple[ImageLike
             answers.append(AnswerParity(question=question, original=reference.ask(image, question).text, converted=answer.text))
     stages = tuple(StageParity(stage=s, cosine=worst[s][0], max_error=worst[s][1], least_cosine=LEAST_COSINE[s][bits[s]]) for s in STAGES)
     return Parity(stages=stages, answers=tuple(answers))
+
+
+def compare_layers(
+    folders: Sequence[Path], checkpoint: Checkpoint, *, cases: list[tuple[ImageLike, str]] | None = None
+) -> list[LayerParity]:
+    """Compare attention patterns layer by layer, vision tower and language model, for several conversions of one checkpoint.
+
+    Both read the same pictures and the same tokens: those that the converted model says.
+
+    Parameters
+    ----------
+    folders
+        Converted models, such as one of 16, one of 8 and one of 4 bits.
+    checkpoint
+        What they were converted from.
+    cases
+        Pictures and questions; by default `examples`.
+    """
+    from labkit.reference import Reference, ReferenceProbe
+
+    original, rows = ReferenceProbe(Reference(checkpoint)), []
+    for folder in folders:
+        worst: dict[tuple[str, str, int], tuple[float, np.ndarray]] = {}
+        with Model(folder) as model, Probe(model) as probe:
+            for image, question in cases or examples():
+                look, reading = probe.look(image), probe.read(image, question)
+                pairs: list[tuple[str, Inside, Inside]] = [
+                    ("vision", look, original.look(look.pixels)), ("language", reading, original.read(look.pixels, reading.tokens)),
+                ]  # fmt: skip
+                for part, found, expected in pairs:
+                    for layer in range(found.layers):
+                        a, b = expected.pattern(layer), found.pattern(layer)
+                        moved = np.abs(a - b).sum(axis=-1).mean(axis=-1) / 2
+                        near, most = worst.get((found.name, part, layer), (1.0, np.zeros_like(moved)))
+                        worst[found.name, part, layer] = float(np.minimum(near, cosine(a, b))), np.maximum(most, moved)
+        rows += [
+            LayerParity(model=name, part=part, layer=layer, cosine=near, moved=tuple(float(m) for m in moved))
+            for (name, part, layer), (near, moved) in worst.items()
+        ]
+    return sorted(rows, key=lambda row: row.part, reverse=True)
+
+
+def layers_table(rows: Sequence[LayerParity]) -> str:
+    """Rows of `compare_layers` as a table."""
+    lines = [f"{'part':10}{'model':18}{'layer':>6}{'cosine':>11}   attention that moved, by head"]
+    lines += [f"{r.part:10}{r.model:18}{r.layer:6}{r.cosine:11.6f}   {'  '.join(f'{m:6.2%}' for m in r.moved)}" for r in rows]
+    return "\n".join(lines)

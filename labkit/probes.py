@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from labkit import taps
+from labkit import manifest, taps
 from labkit.chat import Model
 from labkit.engine.client import EngineProcess
 from labkit.errors import ProbeError, QuestionError
@@ -218,8 +218,7 @@ class Probe:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        bits = model.manifest.options
-        self.name = f"int{bits['vision_bits']} in MNN"
+        self.name = f"{manifest.kind(model.manifest.options['vision_bits'])} in MNN"
         self._engine: EngineProcess | None = None
         self._outputs: dict[str, tuple[int, ...]] = {}  # which layers each loaded file gives
 
@@ -358,7 +357,7 @@ class Probe:
         q = {layer: _heads(out[found.queries[layer]], n, "Q") for layer in layers}
         k = {layer: _heads(out[found.keys[layer]], n, "K") for layer in layers}
         k = {layer: np.repeat(k[layer], len(q[layer]) // len(k[layer]), axis=0) for layer in layers}
-        name = f"int{self.model.manifest.options['weight_bits']} in MNN"
+        name = f"{manifest.kind(self.model.manifest.options['weight_bits'])} in MNN"
         return Reading(name=name, layers=found.layers, pixels=pixels, tokens=tokens, q=q, k=k)
 
     def _forward(self, file: str, layers: tuple[int, ...], given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -104,16 +104,9 @@ class Worker:
         if visual != rows * cols:
             raise RuntimeError(f"expected {rows * cols} visual tokens for this picture, MNN made {visual}")
         start = time.perf_counter()
-        position = len(ids) - (visual - max(rows, cols) if request["positions"] == "mrope" else 0)
-        if rows > cols and request["positions"] == "mrope":
-            # MNN-LLM 3.6.1 goes on from the last column, not from the largest position, so what follows a tall picture is placed here.
-            # The mark that ends the picture stays where MNN puts it: a forward pass that ends within a picture would repeat its text.
-            after = len(ids) - ids[::-1].index(request["image_pad"]) + 1
-            llm.forward(ids[:after])
-            llm.set_context({"all_seq_len": position - (len(ids) - after)})
-            logits = self._logits(llm.forward(ids[after:]))
-        else:
-            logits = self._logits(llm.forward(ids))
+        mrope = request["positions"] == "mrope"
+        position = len(ids) - (visual - max(rows, cols) if mrope else 0)
+        logits = self._prefill(ids, position, request["image_pad"] if mrope and rows > cols else None)
         prefill_s = time.perf_counter() - start
         prompt = [int(token) for token in ids]
         pieces = [_token_bytes(llm, token).decode("utf-8", "replace") for token in prompt]
@@ -140,6 +133,20 @@ class Worker:
             self.send({"event": "piece", "token": None, "text": rest})
         numbers = {"prompt": prompt, "visual_tokens": visual, "vision_s": vision_s, "prefill_s": prefill_s, "decode_s": decode_s}
         return {"text": text + rest, "tokens": tokens, "finished": finished, **numbers}, {"first_logits": first}
+
+    def _prefill(self, ids: list[int], position: int, tall: int | None) -> np.ndarray:
+        """The logits after a prompt whose next token stands at ``position``; ``tall`` is the id of a tall picture's tokens.
+
+        MNN-LLM 3.6.1 goes on from a picture's last column, not from its longer side, so text after a tall one is placed here.
+        The mark that ends the picture stays where MNN puts it: a forward pass that ends within a picture would repeat its text.
+        """
+        llm = self.chat._c_obj
+        if tall is not None:
+            after = len(ids) - ids[::-1].index(tall) + 1
+            llm.forward(ids[:after])
+            ids = ids[after:]
+            llm.set_context({"all_seq_len": position - len(ids)})
+        return self._logits(llm.forward(ids))
 
     @staticmethod
     def _logits(variable: Any) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from labkit.chat import Model
+from labkit.manifest import kind
 from labkit.mini.world import TASKS, Question, Scene, has_held_out_pair, random_question, random_scene, render
 from labkit.reference import Reference
 
@@ -102,7 +103,7 @@ def score_model(model: Model, cases: list[Case], *, on_case: Callable[[int], Non
         outcomes.append(_outcome(case, model.ask(render(case.scene), case.question.text, max_new_tokens=24).text))
         if on_case:
             on_case(number)
-    name = f"MNN int{options['weight_bits']} (vision int{options['vision_bits']})"
+    name = f"MNN {kind(options['weight_bits'])} (vision {kind(options['vision_bits'])})"
     return Score(engine=name, outcomes=tuple(outcomes))
 
 
