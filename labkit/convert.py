@@ -30,7 +30,7 @@ from labkit.manifest import Manifest
 BITS = (4, 8, 16)
 BLOCKS = (0, 32, 64, 128)
 MEANING = {
-    "weight_bits": "bits of each language-model weight: 4 is what KleidiAI's kernels take; 8 is nearer the original; 16 is float16, not quantised",
+    "weight_bits": "bits of each language-model weight: 4 is what KleidiAI's kernels take; 8 is nearer the original; 16 quantises nothing",
     "block_size": "weights that share one scale: small blocks follow the weights closely and cost bytes; 0 is one scale for a row",
     "symmetric": "only a scale for each block, no offset: fewer bytes, and a larger error where the weights lean to one side",
     "vision_bits": "the same for the vision tower",

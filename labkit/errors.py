@@ -117,3 +117,7 @@ class MixedMachines(LabkitError):
 
 class ProbeError(LabkitError):
     """The inside of a model could not be read: another graph than expected, a layer that was not asked for, too much at once."""
+
+
+class ExplorerError(LabkitError):
+    """Maps that do not fit their picture, or a choice that is not there."""

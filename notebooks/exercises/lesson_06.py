@@ -20,7 +20,7 @@ def examine_smmla_count(attempt: Attempt) -> None:
 
 
 SMMLA_COUNT = Exercise(
-    id="06.1",
+    id="06.2",
     title="How many smmla?",
     minutes=5,
     usage="smmla_count(rows, outputs, width)",
@@ -83,7 +83,7 @@ def examine_verdict(attempt: Attempt) -> None:
 
 
 VERDICT = Exercise(
-    id="06.2",
+    id="06.3",
     title="Faster, slower, or undecided?",
     minutes=4,
     usage="verdict(low, high, margin)",
@@ -171,7 +171,7 @@ def _rules(cpu: str) -> str:
 
 
 WHY_NOT = Exercise(
-    id="06.3",
+    id="06.1",
     title="Why does it not run?",
     minutes=6,
     usage="why_not(facts)",
