@@ -128,6 +128,7 @@ function render({ model, el }) {
   }
 
   function onKey(event) {
+    hovered = null; // the mouse may still lie where it was
     const step = { "[": -1, "]": 1 }[event.key];
     if (step && spec.heads * spec.layers > 1) {
       const all = spec.heads * spec.layers, next = (get("layer") * spec.heads + get("head") + step + all) % all;
@@ -138,7 +139,6 @@ function render({ model, el }) {
       const row = Math.floor(at / cols) + dr, col = (at % cols) + dc;
       if (row >= 0 && row < rows && col >= 0 && col < cols) set("query", row * cols + col);
     } else return;
-    hovered = null;
     event.preventDefault();
   }
 
@@ -235,6 +235,7 @@ function render({ model, el }) {
     const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
     if (!step) return onKey(event);
     event.preventDefault();
+    hovered = null;
     set("query", Math.max(0, Math.min(get("query") + step, queries() - 1)));
     find(`[data-query="${get("query")}"]`).focus();
   });

@@ -19,13 +19,22 @@ from labkit.vision import attention_distance, attention_entropy, attention_recei
 OPACITY = 0.72
 
 
-def _over(axis: Axes, inside: Inside, values: np.ndarray, grid: tuple[int, int], *, cmap: str = "viridis", **limits: float) -> AxesImage:
+def _over(
+    axis: Axes,
+    inside: Inside,
+    values: np.ndarray,
+    grid: tuple[int, int],
+    *,
+    cmap: str = "viridis",
+    vmin: float = 0,
+    vmax: float | None = None,
+) -> AxesImage:
     """Draw a map over the picture, cell for cell."""
     height, width = inside.pixels.shape[:2]
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     axis.imshow(inside.pixels, extent=extent)
-    shown = np.asarray(values).reshape(grid) if np.asarray(values).ndim == 1 else values
-    image = axis.imshow(shown, extent=extent, cmap=cmap, alpha=OPACITY, interpolation="nearest", **limits)
+    shown = values.reshape(grid)
+    image = axis.imshow(shown, extent=extent, cmap=cmap, alpha=OPACITY, interpolation="nearest", vmin=vmin, vmax=vmax)
     axis.set(xticks=[], yticks=[])
     return image
 
@@ -48,7 +57,7 @@ def _panels(inside: Inside, rows: int, cols: int, *, side: float = 2.6, extra: f
 
 
 def _place(inside: Inside, patch: int) -> str:
-    row, col = divmod(int(patch), inside.cols)
+    row, col = divmod(patch, inside.cols)
     return f"row {row}, column {col}"
 
 
@@ -96,9 +105,7 @@ def similarity(look: Look, query: int, *, layers: Sequence[int] = (0,)) -> Pictu
         _mark(axis, look, query)
         axis.set_title("patch embeddings" if layer == 0 else f"after layer {layer - 1}")
         near[query] = -2
-        told.append(
-            f"{'patch embeddings' if layer == 0 else f'after layer {layer - 1}'}: most like {_place(look, near.argmax())}, {near.max():.2f}"
-        )
+        told.append(f"{axis.get_title()}: most like {_place(look, int(near.argmax()))}, {near.max():.2f}")
     figure.colorbar(image, ax=axes[0, 1:], shrink=0.85, label="cosine similarity")
     return finish(figure, f"Similarity of all patches to the one at {_place(look, query)}. {'; '.join(told)}.")
 
@@ -214,16 +221,16 @@ def heads(look: Look, query: int | None = None) -> Picture:
         pattern = look.pattern(layer)
         for head, axis in enumerate(axis_row):
             values = attention_received(pattern[head]) if query is None else pattern[head, query]
-            _over(axis, look, values, (look.rows, look.cols), vmin=0)
+            _over(axis, look, values, (look.rows, look.cols))
             if query is not None:
                 _mark(axis, look, query)
             axis.set_title(
                 f"L{layer}H{head}  {values.max():.0%}" if query is not None else f"L{layer}H{head}  {values.max():.1f}×", fontsize=9
             )
             told.append(
-                f"L{layer}H{head} {_place(look, values.argmax())} ({values.max():.0%})"
+                f"L{layer}H{head} {_place(look, int(values.argmax()))} ({values.max():.0%})"
                 if query is not None
-                else f"L{layer}H{head} {_place(look, values.argmax())}"
+                else f"L{layer}H{head} {_place(look, int(values.argmax()))}"
             )
     what = (
         f"Where the patch at {_place(look, query)} looks"
@@ -241,7 +248,7 @@ def rollout(look: Look, query: int) -> Picture:
     maps["rollout without the residual"] = attention_rollout(look.patterns(), residual=0)[query]
     figure, axes = _panels(look, 1, 3, side=3.1)
     for axis, (name, values) in zip(axes[0], maps.items(), strict=True):
-        _over(axis, look, values, (look.rows, look.cols), vmin=0)
+        _over(axis, look, values, (look.rows, look.cols))
         _mark(axis, look, query)
         axis.set_title(name)
     told = "; ".join(f"{name}: {values[query]:.1%} on itself, at most {values.max():.1%}" for name, values in maps.items())
@@ -279,7 +286,7 @@ def words(reading: Reading, layer: int, head: int) -> Picture:
         axis.axis("off")
     told = []
     for number, (axis, word, values) in enumerate(zip(axes.flat, reading.words, maps, strict=False)):
-        _over(axis, reading, values, reading.tokens.grid, vmin=0)
+        _over(axis, reading, values, reading.tokens.grid)
         said = number >= len(reading.words) - reading.tokens.said
         axis.set_title(f"{word.strip()}  {values.sum():.0%}", fontsize=9, fontweight="bold" if said else "normal")
         row, col = divmod(int(values.argmax()), reading.tokens.grid[1])
@@ -298,7 +305,7 @@ def drift(looks: Sequence[Look], query: int, layer: int, head: int) -> Picture:
     maps = [look.pattern(layer, head)[query] for look in looks]
     figure, axes = _panels(looks[0], 1, len(looks) + 1, side=2.7)
     for axis, look, values in zip(axes[0], looks, maps, strict=False):
-        _over(axis, look, values, (look.rows, look.cols), vmin=0, vmax=max(float(m.max()) for m in maps))
+        _over(axis, look, values, (look.rows, look.cols), vmax=max(float(m.max()) for m in maps))
         _mark(axis, look, query)
         axis.set_title(f"{look.name}\n{values.max():.1%} at most", fontsize=9)
     apart = maps[-1] - maps[0]
