@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -82,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     parity.add_argument("--layers", action="store_true", help="compare attention layer by layer and say how far each head moved")
     parity.add_argument("--checkpoint", default="mini", help="what it was converted from (default: mini)")
 
+    _probe_command(add)
+
     score = add("eval", _eval, "score the embedded checkpoint on held-out scenes, in transformers and in MNN")
     score.add_argument("--checkpoint", default="mini", help="a checkpoint of the emoji world (default: the embedded one)")
     score.add_argument("--scenes", type=_count, default=2000, metavar="N", help="how many (default 2000)")
@@ -111,6 +114,20 @@ def _parser() -> argparse.ArgumentParser:
     clean = add("clean", _clean, "show what labkit keeps outside the repository, and free it")
     clean.add_argument("what", nargs="*", help="what to free, by the names shown; nothing frees nothing")
     return parser
+
+
+def _probe_command(add: Any) -> None:
+    probe = add("probe", _probe, "write what stands inside the converted model for one picture: pictures and arrays")
+    probe.add_argument("image", type=Path, help="a picture file")
+    probe.add_argument("--question", help="also follow a question and its answer word by word")
+    probe.add_argument("--reference", action="store_true", help="the same from the original in transformers, beside it")
+    probe.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; must not exist yet")
+    probe.add_argument("--model", default="mini", metavar="DIR", help="folder of a converted model (default: the embedded one)")
+    probe.add_argument("--checkpoint", default="mini", help="what it was converted from, for --reference (default: mini)")
+    probe.add_argument(
+        "--heads", type=_heads, default=(), metavar="L0H3,…", help="patterns of these heads only (needed for large pictures)"
+    )
+    probe.add_argument("--max-pixels", type=_count, default=1280 * 28 * 28, metavar="N", help="shrink larger pictures to this area")
 
 
 def _bench_commands(add: Any) -> None:
@@ -251,6 +268,38 @@ def _parity(args: argparse.Namespace) -> int:
         print(report)
         departed |= bool(report.first_departure)
     return int(departed)
+
+
+def _heads(text: str) -> tuple[tuple[int, int], ...]:
+    found = [re.fullmatch(r"L(\d+)H(\d+)", name.strip()) for name in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"expected heads such as L0H3,L2H1, received {text!r}")
+    return tuple((int(match[1]), int(match[2])) for match in found if match)
+
+
+def _probe(args: argparse.Namespace) -> None:
+    from labkit import checkpoints, probe_files
+    from labkit.chat import open_model
+    from labkit.probes import Probe
+
+    stages = {"on_stage": _say_stage} if args.model == "mini" else {}
+    layers = sorted({layer for layer, _ in args.heads}) or None
+    probe_files.require_free(args.out)
+    with open_model(args.model, max_pixels=args.max_pixels, **stages) as model, Probe(model) as probe:
+        print(probe.cost(args.image))
+        look = probe.look(args.image, layers=layers)
+        reading = probe.read(args.image, args.question) if args.question else None
+        reference = None
+        if args.reference:
+            from labkit.reference import Reference, ReferenceProbe
+
+            original = ReferenceProbe(Reference(checkpoints.resolve(args.checkpoint)))
+            reference = original.look(look.pixels, layers=layers), original.read(look.pixels, reading.tokens) if reading else None
+        about = {"model": look.name, "question": args.question, "answer": reading.answer if reading else None}
+        probe_files.write(args.out, look, reading, reference=reference, heads=args.heads, about=about)
+    if reading:
+        print(f"{args.question} {reading.answer}")
+    print(f"{args.out}: {', '.join(sorted(path.name for path in args.out.iterdir()))}")
 
 
 def _eval(args: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 const PAGE = `
 <div class="le-tools">
   <label class="le-layer">Layer <select></select></label> <label class="le-head">Head <select></select></label>
-  <label class="le-opacity">Map over picture <input type="range" min="0" max="100" value="75"></label>
+  <label class="le-opacity">Map over picture <input type="range" min="0" max="100" value="70"></label>
 </div>
 <div class="le-words" role="listbox" aria-label="Words"></div>
 <div class="le-panels"></div>
@@ -13,7 +13,7 @@ const PAGE = `
 const VIRIDIS = ["440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a884", "44bf70", "7ad151", "bddf26", "fde725"].map(rgb);
 const PUOR = ["7f3b08", "b35806", "e08214", "fdb863", "fee0b6", "f7f7f7", "d8daeb", "b2abd2", "8073ac", "542788", "2d004b"].map(rgb);
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-const WIDEST = 340; // of a panel, in CSS pixels
+const WIDEST = [0, 340, 340, 260]; // of a panel, in CSS pixels, by how many there are
 
 function rgb(hex) {
   return [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16));
@@ -85,7 +85,7 @@ function render({ model, el }) {
     held = new Map();
     asked = new Set();
     const options = (count, name) => Array.from({ length: count }, (_, i) => make("option", { value: i }, `${name}${i}`));
-    layers.replaceChildren(...options(spec.layers, "L"));
+    layers.replaceChildren(...spec.layerNames.map((name, i) => make("option", { value: i }, name)));
     heads.replaceChildren(...options(spec.heads, "H"));
     find(".le-layer").hidden = spec.layers < 2;
     find(".le-head").hidden = spec.heads < 2;
@@ -173,11 +173,11 @@ function render({ model, el }) {
   }
 
   function paint(box, map, kind) {
-    const { canvas } = box, [rows, cols] = spec.grid, scale = Math.min(WIDEST / spec.size[0], 3);
+    const { canvas } = box, [rows, cols] = spec.grid, scale = Math.min(WIDEST[Math.min(boxes.length, 3)] / spec.size[0], 3);
     const [width, height] = spec.size.map((side) => Math.round(side * scale));
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const most = map.reduce((a, b) => Math.max(a, b), -Infinity), least = map.reduce((a, b) => Math.min(a, b), Infinity);
-    const reach = Math.max(most, -least);
+    const reach = Math.max(most, -least, 1e-9); // no difference at all is the middle of the scale
     const [low, high] = kind === "difference" ? [-reach, reach] : kind === "cosine" ? [least, most] : [0, most];
     const table = kind === "difference" ? PUOR : VIRIDIS;
     const small = make("canvas", { width: cols, height: rows }), pen = small.getContext("2d"), data = pen.createImageData(cols, rows);
@@ -217,9 +217,10 @@ function render({ model, el }) {
       if (kinds[i] === "cosine" && top === query()) top = size.findIndex((_, at) => at !== query());
       const name = maps.length > 1 ? `${boxes[i].figure.firstChild.textContent}: ` : "";
       const verb = { cosine: "is most like", difference: "differs most at" }[kinds[i]] ?? "looks most at";
+      if (kinds[i] === "difference" && !size[top]) return `${name}differs nowhere`;
       return `${name}${verb} ${named(top)}: ${number(map[top], kinds[i])}`;
     });
-    const place = spec.layers * spec.heads > 1 ? `, ${spec.layers > 1 ? `L${get("layer")}` : ""}${spec.heads > 1 ? `H${get("head")}` : ""}` : "";
+    const place = spec.layers * spec.heads > 1 ? `, ${spec.layers > 1 ? spec.layerNames[get("layer")] : ""}${spec.heads > 1 ? `H${get("head")}` : ""}` : "";
     find(".le-readout").textContent = `${who}${place} ${told.join("; ")}.`;
     boxes.forEach((box, i) => box.canvas.setAttribute("aria-label", `${who}${place} ${told[i]}`));
   }

@@ -48,6 +48,7 @@ class Panel:
     heads: int
     fetch: Fetch = field(repr=False)
     kind: str = "softmax"
+    layer_names: tuple[str, ...] = ()  # what to call the layers, if not L0, L1, …
 
     def row(self, layer: int, head: int, query: int) -> np.ndarray:
         """The map of one query: (n_keys,) float32."""
@@ -146,7 +147,8 @@ class Explorer(anywidget.AnyWidget):
         bytes_ = sum(a.nbytes for panel in panels for a in panel.fetch(0)) * panels[0].layers
         return {
             "image": _data_url(self.pixels), "size": list(self.pixels.shape[1::-1]), "grid": list(self.grid),
-            "panels": [{"name": p.name, "kind": p.kind} for p in panels], "layers": panels[0].layers, "heads": panels[0].heads,
+            "panels": [{"name": p.name, "kind": p.kind} for p in panels], "layers": panels[0].layers,
+            "layerNames": list(panels[0].layer_names or (f"L{i}" for i in range(panels[0].layers))), "heads": panels[0].heads,
             "words": None if words is None else list(words), "difference": self.difference and len(panels) > 1,
             "alt": self.static.alt, "atOnce": bytes_ <= ALL_AT_ONCE_BYTES, "run": self.spec.get("run", 0) + 1,
         }  # fmt: skip
@@ -200,7 +202,8 @@ def similarity(look: Look, *, query: int | None = None, layer: int = 0) -> Explo
         return states, states
 
     query = _middle(look) if query is None else query
-    panel = Panel(name=f"similarity, {look.name}", layers=look.layers + 1, heads=1, fetch=fetch, kind="cosine")
+    names = ("embeddings", *(f"after L{i}" for i in range(look.layers)))
+    panel = Panel(name=f"similarity, {look.name}", layers=look.layers + 1, heads=1, fetch=fetch, kind="cosine", layer_names=names)
     static = plots_vision.similarity(look, query)
     return Explorer(look.pixels, [panel], grid=(look.rows, look.cols), static=static, query=query, layer=layer)
 

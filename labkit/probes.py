@@ -260,7 +260,7 @@ class Probe:
         one, kept = 4 * n * n, _kept_bytes(n, heads * d_head, layers)
         return (
             f"{rows}×{cols} = {n} patches, {layers} layers × {heads} heads. Q, K and hidden states: {_size(kept)}; "
-            f"one head's pattern: {_size(one)}; all patterns at once, which nothing here holds: {_size(one * heads * layers)}."
+            f"one head's pattern: {_size(one)}; all patterns together, never held at once: {_size(one * heads * layers)}."
         )
 
     def _check(self, pixels: np.ndarray, layers: int) -> None:
