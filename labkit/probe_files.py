@@ -48,8 +48,9 @@ def arrays(look: Look, reading: Reading | None, heads: Sequence[tuple[int, int]]
     size = 4 * look.layers * look.heads * patches**2
     if not heads and size > ALL_PATTERNS_BYTES:
         raise ProbeError(
-            f"expected all patterns to take at most {ALL_PATTERNS_BYTES / 1e6:.0f} MB; "
-            f"{look.layers} layers × {look.heads} heads × {patches}² patches take {size / 1e6:,.0f} MB. Name the heads that you want (--heads L0H3,L2H1), or shrink the picture (--max-pixels)."
+            f"expected all patterns to take at most {ALL_PATTERNS_BYTES / 1e6:.0f} MB; {look.layers} layers × {look.heads} heads × "
+            f"{patches}² patches take {size / 1e6:,.0f} MB. "
+            "Name the heads that you want (--heads L0H3,L2H1), or shrink the picture (--max-pixels)."
         )
     found = {"grid_thw": np.array(look.grid_thw), "patch_embeddings": look.patch_embeddings, "image_embeds": look.image_embeds}
     if heads:

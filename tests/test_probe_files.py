@@ -36,7 +36,8 @@ def test_pictures_and_arrays_with_the_reference(mini_folder: Path, tmp_path: Pat
         assert np.corrcoef(found["patch_embeddings"].ravel(), found["reference_patch_embeddings"].ravel())[0, 1] > 0.99
     assert {path.name for path in out.iterdir()} == {"probe.json", "probe.npz", *about["pictures"]}
     for name, alt in about["pictures"].items():
-        assert Image.open(out / name).width > 300
+        with Image.open(out / name) as picture:
+            assert picture.width > 300
         assert len(alt) > 60
     assert [path.name for path in out.parent.iterdir()] == ["probed"], "nothing is left beside it"
 
