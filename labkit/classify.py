@@ -8,7 +8,7 @@ pictures of one emoji each. What it gets right was there to be read with one mat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -49,9 +49,8 @@ def single_objects(count: int, *, seed: int) -> list[Scene]:
         name = NAMES[number % len(NAMES)]
         rng = np.random.default_rng([seed, number])
         found = random_scene(rng, SIZES[int(rng.integers(len(SIZES)))])
-        first = found.objects[0]
-        scenes.append(Scene(height=found.height, width=found.width, objects=(type(first)(name=name, x=first.x, y=first.y, side=first.side),),
-                            background=found.background))  # fmt: skip
+        alone = replace(found.objects[0], name=name)
+        scenes.append(replace(found, objects=(alone,)))
     return scenes
 
 

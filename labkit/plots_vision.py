@@ -66,6 +66,22 @@ def _query(inside: Inside, query: int) -> None:
         raise ProbeError(f"expected a patch from 0 to {inside.rows * inside.cols - 1}, received {query}")
 
 
+def grid(pixels: np.ndarray) -> Picture:
+    """A picture under its grid: thin lines between patches, thick ones between visual tokens."""
+    height, width = pixels.shape[:2]
+    figure, axis = plt.subplots(figsize=(4.2, 4.2 * height / width), layout="constrained")
+    axis.imshow(pixels)
+    for step, line in ((14, 0.3), (28, 1.0)):
+        axis.hlines(np.arange(0, height + 1, step) - 0.5, -0.5, width - 0.5, color="white", linewidth=line)
+        axis.vlines(np.arange(0, width + 1, step) - 0.5, -0.5, height - 0.5, color="white", linewidth=line)
+    axis.axis("off")
+    tokens = height * width // 28**2
+    return finish(
+        figure,
+        f"A picture of {width}×{height} pixels under a grid of {4 * tokens} patches, each four of them one of {tokens} visual tokens.",
+    )
+
+
 def pca(look: Look) -> Picture:
     """The three main directions of the patch embeddings as red, green and blue."""
     states = look.patch_embeddings - look.patch_embeddings.mean(axis=0)

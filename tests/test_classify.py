@@ -51,7 +51,7 @@ def test_labels_that_mean_nothing_are_not_learned(features: tuple[list[np.ndarra
 def test_what_stands_at_a_visual_token() -> None:
     scene = Scene(height=84, width=112, objects=(Placed(name="cat", x=0, y=28, side=40), Placed(name="dog", x=60, y=40, side=40)))
     cat, dog = (TokenProbe.labels.index(name) for name in ("cat", "dog"))
-    assert TokenProbe.truth(scene).reshape(3, 4).tolist() == [[0, 0, 0, 0], [cat, 0, 0, 0], [0, 0, dog, dog]]
+    assert TokenProbe.truth(scene).reshape(3, 4).tolist() == [[0, 0, 0, 0], [cat, 0, dog, dog], [0, 0, dog, dog]]
 
 
 def test_tokens_are_painted_where_the_objects_are(mini_model: Model, features: tuple[list[np.ndarray], list[np.ndarray]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dis
 import inspect
+import operator
 import re
 import textwrap
 import traceback
@@ -138,16 +139,18 @@ class Attempt:
         """The diagnosis of this kind, to be raised, with values in the {places} of its text."""
         return Diagnosis(kind, self.mistakes[kind][1].format(**values))
 
-    def misses(self, cases: Sequence[Any], answers: Sequence[Any], expected: Sequence[Any]) -> list[tuple[Any, Any, Any]]:
+    def misses(
+        self, cases: Sequence[Any], answers: Sequence[Any], expected: Sequence[Any], *, same: Callable[[Any, Any], bool] = operator.eq
+    ) -> list[tuple[Any, Any, Any]]:
         """The cases (tuples of arguments) with a wrong answer, each with answer and expected answer.
         Raises `Diagnosis` if a usual mistake explains all answers: one whose text has no {places} for values.
         """
-        missed = [row for row in zip(cases, answers, expected, strict=True) if row[1] != row[2]]
+        missed = [row for row in zip(cases, answers, expected, strict=True) if not same(row[1], row[2])]
         for kind, (body, text) in self.mistakes.items() if missed else ():
             if text and "{" not in text:
                 namespace: dict[str, Any] = {"np": np}
                 exec(f"def {self.usage}:\n{textwrap.indent(body, '    ')}", namespace)  # noqa: S102 - the lesson's own text
-                if all(namespace[self.name](*case) == answer for case, answer in zip(cases, answers, strict=True)):
+                if all(same(namespace[self.name](*case), answer) for case, answer in zip(cases, answers, strict=True)):
                     raise self.wrong(kind)
         return missed
 
@@ -203,3 +206,19 @@ def real_number(value: object, what: str) -> float:
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         return float(value)
     raise Diagnosis("type", f"Expected {what} as one number (float), received {describe(value)}.")
+
+
+def array_of(value: object, what: str, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of numbers of this shape, or the diagnosis of what stands in its place."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        raise Diagnosis("type", f"Expected {what} as a NumPy array of numbers, received {describe(value)}.")
+    if value.shape != shape:
+        raise Diagnosis("shape", f"Expected {what} of shape {shape}, received {describe(value)}.")
+    if not np.isfinite(value).all():
+        raise Diagnosis("not_finite", f"Expected {what} as ordinary numbers, received some that are infinite or not a number (NaN).")
+    return value
+
+
+def near(a: Any, b: Any) -> bool:
+    """Whether two arrays have one shape and nearly the same numbers."""
+    return np.shape(a) == np.shape(b) and bool(np.allclose(a, b, rtol=1e-3, atol=1e-5))

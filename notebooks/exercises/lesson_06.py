@@ -232,7 +232,7 @@ def why_not(facts):
     },
 )
 
-EXERCISES = (SMMLA_COUNT, VERDICT, WHY_NOT)
+EXERCISES = (WHY_NOT, SMMLA_COUNT, VERDICT)
 
 QUIZ = read_quiz(
     "06",
