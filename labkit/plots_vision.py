@@ -78,7 +78,7 @@ def grid(pixels: np.ndarray) -> Picture:
     tokens = height * width // 28**2
     return finish(
         figure,
-        f"A picture of {width}×{height} pixels under a grid of {4 * tokens} patches, each four of them one of {tokens} visual tokens.",
+        f"A picture of {width}×{height} pixels under a grid of {4 * tokens} patches, four to each of {tokens} visual tokens.",
     )
 
 
@@ -356,7 +356,7 @@ def confusion(matrix: np.ndarray, names: Sequence[str], *, title: str) -> Pictur
     wrong = matrix - np.diag(np.diag(matrix))
     kept = [i for i in range(len(names)) if wrong[i].any() or wrong[:, i].any()]
     right, total = int(np.trace(matrix)), int(matrix.sum())
-    figure, axis = plt.subplots(figsize=(0.9 + 0.34 * max(len(kept), 8), 0.7 + 0.3 * max(len(kept), 6)), layout="constrained")
+    figure, axis = plt.subplots(figsize=(0.9 + 0.22 * max(len(kept), 16), 0.7 + 0.2 * max(len(kept), 12)), layout="constrained")
     if kept:
         part = matrix[np.ix_(kept, kept)]
         axis.imshow(part, cmap="viridis")
@@ -365,8 +365,8 @@ def confusion(matrix: np.ndarray, names: Sequence[str], *, title: str) -> Pictur
                 axis.text(
                     col, row, str(int(count)), ha="center", va="center", fontsize=7, color="white" if count < part.max() * 0.6 else "black"
                 )
-        axis.set_xticks(range(len(kept)), [names[i] for i in kept], rotation=90)
-        axis.set_yticks(range(len(kept)), [names[i] for i in kept])
+        axis.set_xticks(range(len(kept)), [names[i] for i in kept], rotation=90, fontsize=8)
+        axis.set_yticks(range(len(kept)), [names[i] for i in kept], fontsize=8)
         axis.set(xlabel="taken for", ylabel="is")
     else:
         axis.text(0.5, 0.5, "no mistakes", ha="center", va="center", transform=axis.transAxes)

@@ -194,7 +194,7 @@ What does the int4 model in MNN do to the patch embeddings of a still picture, c
     The Conv3D becomes two convolutions with int4 weights.
 - It makes them useless, and the language model repairs that
     The measured cosine says otherwise: they are nearly the same.
-A linear probe on mean pixels reads almost none of 48 kinds, on the tower's tokens over nine tenths. What does that show?
+A linear probe reads almost none of 48 kinds from mean pixels, and most of them from the tower's tokens. What does that show?
 - That the tower understands pictures
     It shows that kinds lie apart in its features. What the language model makes of them is another question.
 + That the kinds lie linearly apart in the features, and did not in the pixels

@@ -185,7 +185,7 @@ order: e = np.eye(len(patterns[0][0])); r = residual; return np.linalg.multi_dot
     You multiply in the wrong order. The first layer acts first, so it stands at the right end of the product.
 last: p = patterns[-1]; return residual * np.eye(p.shape[-1]) + (1 - residual) * p.mean(axis=0)
     You use the last layer alone. Rollout follows attention through all of them: multiply.
-swapped: e = np.eye(len(patterns[0][0])); r = residual; return np.linalg.multi_dot([e, *((1 - r) * e + r * p.mean(0) for p in patterns[::-1]), e])
+swapped: e = np.eye(len(patterns[0][0])); return np.linalg.multi_dot([e, *(e + residual * (p.mean(0) - e) for p in patterns[::-1]), e])
     You swap the two shares: `residual` is what a patch keeps of itself, the rest is attention's.
 averaged: return sum(residual * np.eye(p.shape[-1]) + (1 - residual) * p.mean(axis=0) for p in patterns) / len(patterns)
     You average over the layers. What a layer attends to has been mixed by the layers before it: multiply.
