@@ -285,6 +285,12 @@ def _libraries(maps: str) -> list[tuple[Path, int, int]]:
     return [(path, base, end) for path, (base, end) in spans.items() if path.is_file()]
 
 
+def between(earlier: Path, later: Path, maps: str) -> Counts:
+    """Instructions executed between two snapshots' files; ``maps`` as in `attribute`."""
+    end = _read_snapshot(later)
+    return attribute(end, _grown(end, _read_snapshot(earlier)), maps)
+
+
 # ---- the plugin, and an engine that carries it
 
 

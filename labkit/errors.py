@@ -121,3 +121,7 @@ class ProbeError(LabkitError):
 
 class ExplorerError(LabkitError):
     """Maps that do not fit their picture, or a choice that is not there."""
+
+
+class KernelError(LabkitError):
+    """A C kernel that cannot be compiled, run, counted or modelled here; says what is missing."""

@@ -69,6 +69,7 @@ INLINE void walk(const problem *p, const size_t tile, dot_function *dot)
             const weights *w = weights_of(p, n);
             float32x4_t total[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
             for (size_t b = 0; b < p->blocks; b++, w++, a += block_bytes(tile))
+#pragma GCC unroll 4
                 for (size_t k = 0; k < tile; k++)
                     total[k] = add_block(total[k], w, dot(w, a, tile, k), sums(a, tile)[k]);
             for (size_t k = 0; k < tile; k++)
