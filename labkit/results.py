@@ -211,7 +211,6 @@ def write(path: Path, text: str) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         new.write_text(text, encoding="utf-8")
-        require_free(path)  # again: another one may have come meanwhile
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
