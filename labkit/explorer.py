@@ -20,14 +20,15 @@ import traitlets
 from PIL import Image
 
 from labkit import plots_vision
-from labkit.chat import Model
+from labkit.chat import MAX_PIXELS
 from labkit.errors import ExplorerError
-from labkit.images import ImageLike, load_rgb
+from labkit.images import ImageLike, load_rgb, prepare
 from labkit.plots import Picture
 from labkit.probes import Inside, Look, Probe, Reading
 from labkit.vision import attention_pattern, rope_2d, rotate
 
 Fetch = Callable[[int], tuple[np.ndarray, np.ndarray]]
+MIN_PIXELS = 56 * 56  # Qwen2-VL's own least area
 ALL_AT_ONCE_BYTES = 4_000_000  # beyond this a layer is sent when it is chosen
 KINDS = ("softmax", "cosine", "given")
 
@@ -266,27 +267,30 @@ def _middle(inside: Inside) -> int:
     return inside.rows // 2 * inside.cols + inside.cols // 2
 
 
-def sizes(model: Model, image: ImageLike) -> Any:
-    """A slider for a picture's size: its grid, its visual tokens, and what they cost. Returns an ipywidgets box."""
+def sizes(probe: Probe, image: ImageLike) -> Any:
+    """A slider for a picture's size: its grid, its visual tokens, and what they cost. Returns an ipywidgets box.
+
+    The bounds are those of Qwen2-VL, not of the embedded checkpoint, which was trained on small pictures only.
+    """
     import ipywidgets
 
     whole = load_rgb(image)
-    side = ipywidgets.IntSlider(value=140, min=56, max=448, step=28, description="longer side", continuous_update=False)
+    side = ipywidgets.IntSlider(value=168, min=56, max=560, step=28, description="longer side", continuous_update=False)
     shown, told = ipywidgets.Image(format="png"), ipywidgets.HTML()
+    shown.layout.max_width = "420px"
 
     def draw(_: object = None) -> None:
         scale = side.value / max(whole.size)
-        small = whole.resize((max(28, round(whole.width * scale)), max(28, round(whole.height * scale))))
-        pixels = model.prepare(small)
-        rows, cols = pixels.shape[0] // 14, pixels.shape[1] // 14
+        small = whole.resize((max(1, round(whole.width * scale)), max(1, round(whole.height * scale))))
+        pixels = prepare(small, min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
         start = time.perf_counter()
-        model.vision_stages(pixels)
+        look = probe.look_as_is(pixels)
         elapsed_ms = 1000 * (time.perf_counter() - start)
-        drawn = plots_vision.grid(pixels)
-        shown.value, shown.layout = drawn.png, ipywidgets.Layout(max_width="420px")
+        patches = look.rows * look.cols
+        shown.value = plots_vision.grid(pixels).png
         told.value = (
-            f"<b>{pixels.shape[1]}×{pixels.shape[0]} pixels</b>: {rows}×{cols} = {rows * cols} patches, {rows * cols // 4} visual tokens. "
-            f"Each head of the tower compares {(rows * cols) ** 2:,} pairs; the prompt grows by {rows * cols // 4} tokens. "
+            f"<b>{pixels.shape[1]}×{pixels.shape[0]} pixels</b>: {look.rows}×{look.cols} = {patches} patches, "
+            f"{patches // 4} visual tokens. Each head of the tower compares {patches**2:,} pairs; the prompt grows by {patches // 4} tokens. "
             f"One pass of the tower took {elapsed_ms:.0f} ms here, once."
         )
 

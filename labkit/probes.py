@@ -250,7 +250,7 @@ class Probe:
         pixels = self.model.prepare(image)
         kept = _chosen(layers, self.vision.layers)
         self._check(pixels, len(kept))
-        return self._look(pixels, kept)
+        return self.look_as_is(pixels, kept)
 
     def cost(self, image: ImageLike) -> str:
         """What a look at a picture takes, in words, before it is done."""
@@ -275,10 +275,11 @@ class Probe:
     @cached_property
     def _shape(self) -> tuple[int, int]:
         """Heads and width of a head, from the smallest picture."""
-        q = self._look(np.zeros((FACTOR, FACTOR, 3), np.uint8), (0,)).q[0]
+        q = self.look_as_is(np.zeros((FACTOR, FACTOR, 3), np.uint8), (0,)).q[0]
         return len(q), q.shape[2]
 
-    def _look(self, pixels: np.ndarray, layers: tuple[int, ...]) -> Look:
+    def look_as_is(self, pixels: np.ndarray, layers: tuple[int, ...] = ()) -> Look:
+        """As `look`, at the size that the pixels have: (height, width, 3) uint8, both sides multiples of 28."""
         rows, cols = pixels.shape[0] // PATCH_SIZE, pixels.shape[1] // PATCH_SIZE
         n, found = rows * cols, self.vision
         given = {
@@ -321,7 +322,7 @@ class Probe:
         if image is None:
             raise QuestionError("expected a picture to look at, received None: without one no word can look anywhere.")
         pixels = self.model.prepare(image)
-        kept, embeds = _chosen(layers, self.language.layers), self._look(pixels, ()).image_embeds
+        kept, embeds = _chosen(layers, self.language.layers), self.look_as_is(pixels).image_embeds
         events: list[dict[str, Any]] = []
 
         def so_far() -> Reading:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +147,16 @@ def test_a_crash_is_an_error_and_the_next_question_is_answered(mini_folder: Path
         before = ask(model, CASES[2])
         stages = model.vision_stages(render(CASES[2].scene))
 
-        def crash(_: str) -> None:
-            os.kill(model.engine.machine["pid"], signal.SIGSEGV)
+        pid = model.engine.machine["pid"]
 
+        def crash() -> None:
+            os.kill(pid, signal.SIGSEGV)
+            os.kill(pid, signal.SIGCONT)
+
+        os.kill(pid, signal.SIGSTOP)  # so that it is at work on the question, however fast it is, when the crash comes
+        threading.Timer(0.2, crash).start()
         with pytest.raises(EngineCrashed, match="killed by SIGSEGV"):
-            ask(model, CASES[2], on_text=crash)
+            ask(model, CASES[2])
         assert ask(model, CASES[2]).tokens == before.tokens
         engine = model.engine  # held: the property would start a new one as soon as this one is gone
         os.kill(engine.machine["pid"], signal.SIGKILL)

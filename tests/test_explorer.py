@@ -101,3 +101,27 @@ def test_where_no_widget_can_be_shown_the_figure_shows(mini_model: Any) -> None:
         assert "application/vnd.jupyter.widget-view+json" in data
         assert made.static.alt in repr(made)
         assert made.values().shape == (8, 10)
+
+
+def test_the_slider_says_what_a_size_costs(mini_model: Any) -> None:
+    with Probe(mini_model) as probe:
+        box = explorer.sizes(probe, np.full((60, 90, 3), 120, np.uint8))
+        slider, shown, told = box.children
+        assert "168×112 pixels</b>: 8×12 = 96 patches, 24 visual tokens" in told.value
+        assert "9,216 pairs" in told.value
+        before = shown.value
+        slider.value = 336
+        assert "336×224 pixels</b>: 16×24 = 384 patches, 96 visual tokens" in told.value
+        assert shown.value != before
+
+
+def test_words_that_arrive_one_by_one(mini_model: Any) -> None:
+    shown: list[tuple[Explorer, int]] = []
+    with Probe(mini_model) as probe:
+        found = explorer.ask(
+            probe, np.full((112, 112, 3), 200, np.uint8), "Is there a cat?", show=lambda e: shown.append((e, len(e.spec["words"])))
+        )
+    assert [e for e, _ in shown] == [found]
+    assert len(found.spec["words"]) > shown[0][1], "it was shown before the answer was whole"
+    assert found.query == len(found.spec["words"]) - 1
+    assert "No." in found.static.alt
