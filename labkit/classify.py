@@ -71,12 +71,14 @@ def gather(features: Features, scenes: Sequence[Scene], *, on_scene: Callable[[i
     return found
 
 
-def _linear() -> Any:
+def _fitted(features: np.ndarray, kinds: np.ndarray) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=300))
+    with threadpool_limits(1):  # matrices this small are slower on many threads, and far slower on a busy machine
+        return make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=300)).fit(features, kinds)
 
 
 def _score(name: str, labels: Sequence[str], truth: np.ndarray, found: np.ndarray) -> Classified:
@@ -97,7 +99,7 @@ def classify(name: str, train: tuple[Sequence[Scene], list[np.ndarray]], held_ou
     """
     kinds = [np.array([NAMES.index(scene.objects[0].name) for scene in scenes]) for scenes, _ in (train, held_out)]
     pooled = [np.stack([tokens.mean(axis=0) for tokens in features]) for _, features in (train, held_out)]
-    model = _linear().fit(pooled[0], kinds[0])
+    model = _fitted(pooled[0], kinds[0])
     return _score(name, NAMES, kinds[1], model.predict(pooled[1]))
 
 
@@ -107,7 +109,7 @@ class TokenProbe:
     labels = (BACKGROUND, *NAMES)
 
     def __init__(self, scenes: Sequence[Scene], features: list[np.ndarray]) -> None:
-        self._model = _linear().fit(np.concatenate(features), np.concatenate([self.truth(scene) for scene in scenes]))
+        self._model = _fitted(np.concatenate(features), np.concatenate([self.truth(scene) for scene in scenes]))
 
     @classmethod
     def truth(cls, scene: Scene) -> np.ndarray:

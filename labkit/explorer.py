@@ -290,8 +290,8 @@ def sizes(probe: Probe, image: ImageLike) -> Any:
         shown.value = plots_vision.grid(pixels).png
         told.value = (
             f"<b>{pixels.shape[1]}×{pixels.shape[0]} pixels</b>: {look.rows}×{look.cols} = {patches} patches, "
-            f"{patches // 4} visual tokens. Each head of the tower compares {patches**2:,} pairs; the prompt grows by {patches // 4} tokens. "
-            f"One pass of the tower took {elapsed_ms:.0f} ms here, once."
+            f"{patches // 4} visual tokens. Each head of the tower compares {patches**2:,} pairs; the prompt grows by "
+            f"{patches // 4} tokens. One pass of the tower took {elapsed_ms:.0f} ms here, once."
         )
 
     side.observe(draw, "value")
