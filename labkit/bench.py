@@ -106,8 +106,8 @@ class Runner:
         if self.side.runtime == "chat":
             seconds = float(self.engine.request("load_chat", directory=str(self.plan.model.resolve()), **self.options)[0]["load_s"])
             said = self._ask(1)
-            size = f"{self.plan.image[0]}×{self.plan.image[1]} pixels, {said['prompt_tokens']} prompt tokens"
-            self.about = {name: (size, {"prefill": said["prompt_tokens"], "decode": 1}.get(name)) for name in PARTS}
+            size = f"{self.plan.image[0]}×{self.plan.image[1]} pixels, {len(said['prompt'])} prompt tokens"
+            self.about = {name: (size, {"prefill": len(said["prompt"]), "decode": 1}.get(name)) for name in PARTS}
             return seconds + sum(float(said[f"{name}_s"]) for name in ("vision", "prefill", "decode"))
         seconds = 0.0
         for part in (self.parts["vision"], self.parts["decode"]):

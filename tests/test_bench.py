@@ -217,3 +217,20 @@ def test_the_published_figures_say_that_they_are_single_runs() -> None:
     ]  # fmt: skip
     with pytest.raises(ResultError):
         results.BenchResult.from_json(json.dumps(found))
+
+
+@pytest.mark.parametrize("comparison", ["quantised", "threads", "chat", "transformers-fp32", "transformers-bf16"])
+def test_both_sides_of_each_comparison_really_run(mini_folder: Path, comparison: str) -> None:
+    plan = BenchPlan(model=mini_folder, comparisons=(comparison,), threads=2)
+    for side in bench.sides(comparison, plan, "int4"):
+        runner = bench.Runner(side, plan)
+        try:
+            assert runner.load() > 0
+            assert all(runner.run(part, 1) > 0 for part in ("vision", "prefill", "decode"))
+            assert runner.about["decode"][1] == 1
+            assert runner.about["prefill"][1] is not None
+            facts = runner.facts()
+            assert facts["peak_bytes"] > 10_000_000
+            assert ("torch" in facts["versions"]) == (side.runtime == "transformers")
+        finally:
+            runner.close()
