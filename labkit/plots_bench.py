@@ -85,9 +85,11 @@ def values(rows: Sequence[Comparison]) -> Picture:
             x = np.array([i + 1 + (-0.15 if (pair[0] == "AB"[side]) else 0.15) for i, pair in enumerate(row.order)])
             axis.plot(x, np.array(measured.values_s) * scale, marker, color=colour, fillstyle=fill, markersize=5, label=measured.side.label)
             axis.axhline(measured.median_s * scale, color=colour, linewidth=1, linestyle=("-", "--")[side])
-        axis.set(title=row.part, xlabel="pair", ylabel=f"{unit} a pass", ylim=(0, largest * scale * 1.08))
-        if not 1 / APART < row.ratio.speedup < APART:  # on a common scale the smaller side would be a flat line
-            axis.set(yscale="log", ylabel=f"{unit} a pass, logarithmic", ylim=(None, None))
+        axis.set(title=row.part, xlabel="pair", ylabel=f"{unit} a pass")
+        if 1 / APART < row.ratio.speedup < APART:
+            axis.set(ylim=(0, largest * scale * 1.08))
+        else:  # on a common scale the smaller side would be a flat line
+            axis.set(yscale="log", ylabel=f"{unit} a pass, logarithmic")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.spines[["top", "right"]].set_visible(False)
         spans = [f"{m.side.label} {amount(min(m.values_s))} to {amount(max(m.values_s))}, median {amount(m.median_s)}" for m in both]
