@@ -108,12 +108,22 @@ def _parser() -> argparse.ArgumentParser:
 
     _bench_commands(add)
 
+    _kernels_command(add)
+
     doctor = add("doctor", _doctor, "look at this machine: what works, what does not, and what to do")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
 
     clean = add("clean", _clean, "show what labkit keeps outside the repository, and free it")
     clean.add_argument("what", nargs="*", help="what to free, by the names shown; nothing frees nothing")
     return parser
+
+
+def _kernels_command(add: Any) -> None:
+    kernels = add("kernels", _kernels, "compile our int4 kernels for Arm, check them, count instructions, model cycles, beside KleidiAI's")
+    kernels.add_argument("action", choices=("bench",), help="what to do")
+    for name, value in zip(("rows", "outputs", "width"), (64, 256, 1024), strict=True):
+        kernels.add_argument(f"--{name}", type=_count, default=value, metavar="N", help=f"of the product (default {value})")
+    kernels.add_argument("--json", action="store_true", help="print counts and models as JSON")
 
 
 def _probe_command(add: Any) -> None:
@@ -362,6 +372,18 @@ def _kleidiai(args: argparse.Namespace) -> int:
     report = kleidiai.examine(model, lane, hint=not args.off, memory=args.memory, precision=args.precision, on_step=_say)
     print(json.dumps(report.to_dict()) if args.json else report)
     return 0 if report.running else 1
+
+
+def _kernels(args: argparse.Namespace) -> None:
+    from labkit.kernels import report
+
+    made = report.measure(args.rows, args.outputs, args.width, on_step=_say)
+    if args.json:
+        print(json.dumps(made.to_dict()))
+        return
+    print(f"{made.label}\n\nExecuted instructions. They are not time.\n{made.counts_table()}")
+    print(f"\nMultiply-adds to a cycle, by llvm-mca: a static model, not a measurement.\n{made.models_table()}")
+    print("\n".join(f"\nNot here: {what}" for what in made.missing))
 
 
 def _bench(args: argparse.Namespace) -> None:

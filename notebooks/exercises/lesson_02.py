@@ -200,14 +200,16 @@ INNER_LOOP = Exercise(
     usage="inner_loop()",
     examine=examine_inner_loop,
     why_right=(
-        "Unpack, multiply, correct. The unpacked weights serve all pairs of rows before the next ones are loaded, so with eight rows four "
-        "`smmla` share one shift or mask. The sums `tile[i][j]` are whole numbers, and stay in registers for a block. Then the block's scale "
-        "makes them float, and its offset times the sum of the activations corrects for the zero point: once for four outputs, not once for "
-        "each weight."
+        "Unpack, multiply, correct. The unpacked weights serve all pairs of rows before the next ones are loaded, so with eight rows "
+        "four `smmla` share one shift or mask. The sums `tile[i][j]` are whole numbers, and stay in registers for a block. Then the "
+        "block's scale makes them float, and its offset times the sum of the activations corrects for the zero point: once for four "
+        "outputs, not once for each weight."
     ),
     hints=(
-        "Four steps of eight columns, two pairs of outputs: load 16 bytes at `w->nibbles[step % 2][2 * j]`. Steps 0 and 1 are in the low "
-        "halves, `vshlq_n_s8(bytes, 4)`; 2 and 3 in the high ones, `vandq_s8(bytes, vdupq_n_s8(-16))`.",
+        (
+            "Four steps of eight columns, two pairs of outputs: load 16 bytes at `w->nibbles[step % 2][2 * j]`. Steps 0 and 1 are in "
+            "the low halves, `vshlq_n_s8(bytes, 4)`; 2 and 3 in the high ones, `vandq_s8(bytes, vdupq_n_s8(-16))`."
+        ),
         "For each pair of rows: `tile[i][j] = vmmlaq_s32(tile[i][j], two_rows(a, next, i, step), weights)`. The rows come first.",
         "Then for each row `k`: the whole numbers as float times `vld1q_f32(w->scale)`, plus `vld1q_f32(w->offset)` times `sums(…)`.",
     ),
@@ -216,33 +218,46 @@ INNER_LOOP = Exercise(
     mistakes={
         "no_zero_point": (
             body(("    total[k] += vld1q_f32(w->offset) * sum;\n", "    (void)sum;\n")),
-            "The zero-point correction is missing. Your result is the scaled product of the codes minus 8; what a weight is at code 8, "
-            "`w->offset`, times the sum of the block's activations still has to be added.",
+            (
+                "The zero-point correction is missing. Your result is the scaled product of the codes minus 8; what a weight is at "
+                "code 8, `w->offset`, times the sum of the block's activations still has to be added."
+            ),
         ),
         "unsigned": (
             body((UNPACK, "step < 2 ? vandq_s8(bytes, vdupq_n_s8(15)) : vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(bytes), 4))")),
-            "You read the nibbles as unsigned, 0 to 15. They are two's complement, -8 to 7: shift the low ones to the top of the byte "
-            "with `vshlq_n_s8`, so that their sign bit becomes the byte's.",
+            (
+                "You read the nibbles as unsigned, 0 to 15. They are two's complement, -8 to 7: shift the low ones to the top of the "
+                "byte with `vshlq_n_s8`, so that their sign bit becomes the byte's."
+            ),
         ),
         "not_shifted": (
             body((UNPACK, "step < 2 ? vshrq_n_s8(vshlq_n_s8(bytes, 4), 4) : vshrq_n_s8(bytes, 4)")),
-            "Your weights are right, and the result is a sixteenth too small in its product: `w->scale` was divided by 16 because the kernel "
-            "leaves each weight where it is, at the top of its byte. Leave out the shift back: it is one instruction less, too.",
+            (
+                "Your weights are right, and the result is a sixteenth too small in its product: `w->scale` was divided by 16 because "
+                "the kernel leaves each weight where it is, at the top of its byte. Leave out the shift back: it is one instruction "
+                "less, too."
+            ),
         ),
         "operands": (
             body(("two_rows(a, next, i, step), weights", "weights, two_rows(a, next, i, step)")),
-            "The tile lies the wrong way round: rows and outputs are exchanged in each two by two. In `vmmlaq_s32(sums, x, y)` x gives the "
-            "rows of the tile and y its columns: first the activations, then the weights.",
+            (
+                "The tile lies the wrong way round: rows and outputs are exchanged in each two by two. In `vmmlaq_s32(sums, x, y)` x "
+                "gives the rows of the tile and y its columns: first the activations, then the weights."
+            ),
         ),
         "tile_order": (
             body(("[step % 2][2 * j]", "[step % 2][j]")),
-            "Wrong tile order: your second load begins at output 1, so outputs 1 and 2 are multiplied where 2 and 3 should be. A load of 16 "
-            "bytes takes two outputs: the next one begins at `2 * j`.",
+            (
+                "Wrong tile order: your second load begins at output 1, so outputs 1 and 2 are multiplied where 2 and 3 should be. A "
+                "load of 16 bytes takes two outputs: the next one begins at `2 * j`."
+            ),
         ),
         "halves": (
             body((UNPACK, "step < 2 ? vandq_s8(bytes, vdupq_n_s8(-16)) : vshlq_n_s8(bytes, 4)")),
-            "The halves are exchanged: steps 0 and 1, columns 0 to 15, are in the low halves of the bytes, which a shift by four brings up; "
-            "steps 2 and 3 are in the high ones.",
+            (
+                "The halves are exchanged: steps 0 and 1, columns 0 to 15, are in the low halves of the bytes, which a shift by four "
+                "brings up; steps 2 and 3 are in the high ones."
+            ),
         ),
         "no_multiply": (
             body(("    total[k] += vld1q_f32(w->scale) * dot;\n", "    (void)dot;\n")),
@@ -251,8 +266,10 @@ INNER_LOOP = Exercise(
         "all_zero": ("return 'for (int k = 0; k < pairs; k++) {}'", "The result is zero everywhere: nothing was added to `total[k]`."),
         "other": (
             body(("[step % 2][2 * j]", "[0][2 * j]")),
-            "{share} of the results are wrong, and as no usual mistake would make them: the first is {answer}, expected {expected}. Does each "
-            "of the four steps read its own columns, and each row `k` its own sum?",
+            (
+                "{share} of the results are wrong, and as no usual mistake would make them: the first is {answer}, expected "
+                "{expected}. Does each of the four steps read its own columns, and each row `k` its own sum?"
+            ),
         ),
         "compile": (body(("vmmlaq_s32", "vmmla_s32")), "It does not compile: {said}."),
         "ended": ("return '*(volatile int *)8 = 0;'", "The kernel did not come to its end: {said}."),
@@ -283,9 +300,9 @@ CROSSOVER = Exercise(
     usage="crossover(gemv, tile)",
     examine=examine_crossover,
     why_right=(
-        "A tile costs the same whether one of its rows is of use or all four, so GEMM has to be cheaper than as many rows of GEMV as there "
-        "are: within the first tile that is the first number of rows with `rows * gemv > tile`. That is why an engine has both kernels, and "
-        "takes GEMV for decoding, which has one row, and GEMM for a prompt."
+        "A tile costs the same whether one of its rows is of use or all four, so GEMM has to be cheaper than as many rows of GEMV as "
+        "there are: within the first tile that is the first number of rows with `rows * gemv > tile`. That is why an engine has both "
+        "kernels, and takes GEMV for decoding, which has one row, and GEMM for a prompt."
     ),
     hints=(
         "GEMV: every row costs `gemv`. GEMM: every begun tile of four rows costs `tile`.",
