@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from labkit import cli_build
 from labkit.errors import LabkitError
 
 
@@ -49,21 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    ask = add(
-        "ask",
-        _ask,
-        "ask a converted model about a picture",
-        description="Ask a converted model about a picture. The embedded one is converted at first use.",
-    )
-    ask.add_argument("image", help="a picture: PNG, JPEG, WebP, TIFF, GIF, …")
-    ask.add_argument("question", help='in plain words, e.g. "What is left of the pizza?"')
-    ask.add_argument("--model", default="mini", metavar="DIR", help="folder of a converted model (default: the embedded one)")
-    ask.add_argument("--max-new-tokens", type=_count, default=64, metavar="N", help="where to stop at the latest (default 64)")
-    ask.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: up to four)")
-    ask.add_argument(
-        "--max-pixels", type=_count, default=1280 * 28 * 28, metavar="N", help="shrink larger pictures to this area (default 1,003,520)"
-    )
-    ask.add_argument("--json", action="store_true", help="print text, tokens, counts and times as JSON")
+    _ask_command(add)
 
     convert = add(
         "convert", _convert, "convert a Qwen2-VL checkpoint to MNN", epilog="Without a network: 'mini', or the folder of a checkpoint."
@@ -110,12 +97,32 @@ def _parser() -> argparse.ArgumentParser:
 
     _kernels_command(add)
 
+    cli_build.add_command(add)
+
     doctor = add("doctor", _doctor, "look at this machine: what works, what does not, and what to do")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
 
     clean = add("clean", _clean, "show what labkit keeps outside the repository, and free it")
     clean.add_argument("what", nargs="*", help="what to free, by the names shown; nothing frees nothing")
     return parser
+
+
+def _ask_command(add: Any) -> None:
+    ask = add(
+        "ask",
+        _ask,
+        "ask a converted model about a picture",
+        description="Ask a converted model about a picture. The embedded one is converted at first use.",
+    )
+    ask.add_argument("image", help="a picture: PNG, JPEG, WebP, TIFF, GIF, …")
+    ask.add_argument("question", help='in plain words, e.g. "What is left of the pizza?"')
+    ask.add_argument("--model", default="mini", metavar="DIR", help="folder of a converted model (default: the embedded one)")
+    ask.add_argument("--max-new-tokens", type=_count, default=64, metavar="N", help="where to stop at the latest (default 64)")
+    ask.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: up to four)")
+    ask.add_argument(
+        "--max-pixels", type=_count, default=1280 * 28 * 28, metavar="N", help="shrink larger pictures to this area (default 1,003,520)"
+    )
+    ask.add_argument("--json", action="store_true", help="print text, tokens, counts and times as JSON")
 
 
 def _kernels_command(add: Any) -> None:

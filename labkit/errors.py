@@ -125,3 +125,7 @@ class ExplorerError(LabkitError):
 
 class KernelError(LabkitError):
     """A C kernel that cannot be compiled, run, counted or modelled here; says what is missing."""
+
+
+class BuildError(LabkitError):
+    """A build of MNN that cannot be planned, failed, or came out without what was asked for."""
