@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from labkit import __version__, checkpoints, hardware, manifest, parts, stats
+from labkit import __version__, building, checkpoints, hardware, manifest, parts, stats
 from labkit.engine.client import EngineProcess
 from labkit.errors import NotTimed, ResultError
 from labkit.kleidiai import RUNNING
@@ -36,6 +36,7 @@ COMPARISONS = {
     "kleidiai": "plain modules, MNN's own kernels against KleidiAI's (hint off, hint on)",
     "quantised": "plain modules, weights unpacked to float32 (memory normal) against kept in 4 or 8 bits (memory low)",
     "threads": "plain modules, one thread against all",
+    "build": "plain modules, the stock wheel against your own build of MNN (--build DIR, made by labkit build --python)",
     "chat": "MNN-LLM end to end with its KV cache, one thread against all; the stock wheel never uses KleidiAI here",
     "transformers-fp32": "the original in transformers, float32, against MNN; decode without a KV cache on both sides",
     "transformers-bf16": "the original in transformers, bfloat16, against MNN; decode without a KV cache on both sides",
@@ -64,6 +65,7 @@ class BenchPlan:
     memory: str = "low"
     checkpoint: str = checkpoints.MINI
     lane: Lane = field(default_factory=native)
+    build: Path | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,12 +74,14 @@ class BenchPlan:
                 raise ResultError(f"expected {what} among {', '.join(known)}, received {', '.join(given) or 'none'}")
         if self.pairs < stats.LEAST_PAIRS:
             raise ResultError(f"expected at least {stats.LEAST_PAIRS} pairs, without which there is no interval, received {self.pairs}")
+        if "build" in self.comparisons and not self.build:
+            raise ResultError("expected your build's folder for the comparison 'build', received none. Name it with --build DIR")
         if self.threads < 2 and {"threads", "chat"} & set(self.comparisons):
             raise ResultError("comparing one thread with all needs two cores and --threads of at least 2")
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: without folders, which are this machine's business."""
-        return {k: v for k, v in asdict(self).items() if k not in {"model", "checkpoint", "lane"}}
+        return {k: v for k, v in asdict(self).items() if k not in {"model", "checkpoint", "lane", "build"}}
 
 
 class _Transformers(Lane):
@@ -99,7 +103,8 @@ class Runner:
             "load": ("both modules, each run once", None), "vision": (vision.size, None),
             "prefill": (prefill.size, plan.prompt_tokens), "decode": (decode.size, 1),
         }  # fmt: skip
-        self.engine = EngineProcess(_Transformers(name="native") if side.runtime == "transformers" else plan.lane)
+        lanes = {"transformers": _Transformers(name="native"), "build": replace(plan.lane, build=plan.build)}
+        self.engine = EngineProcess(lanes.get(side.runtime, plan.lane))
 
     def load(self) -> float:
         """Load all, and run each module once: MNN reads and packs weights in the first pass, not when it loads."""
@@ -210,6 +215,9 @@ def sides(name: str, plan: BenchPlan, bits: str) -> tuple[Side, Side]:
         return Side(**usual, label="KleidiAI off"), Side(**usual, label="KleidiAI on", kleidiai=True)
     if name == "quantised":
         return Side(**{**usual, "memory": "normal"}, label="unpacked to float32"), Side(**{**usual, "memory": "low"}, label=f"kept {bits}")
+    if name == "build" and plan.build:
+        own = building.read_record(plan.build)
+        return Side(**usual, label="stock wheel"), Side(**{**usual, "runtime": "build"}, label=f"own build, {own.variant}")
     if name in {"threads", "chat"}:
         usual["runtime"], words = ("chat", "chat, ") if name == "chat" else ("modules", "")
         return Side(**{**usual, "threads": 1}, label=f"{words}1 thread"), Side(**usual, label=f"{words}{plan.threads} threads")

@@ -166,6 +166,7 @@ def _bench_commands(add: Any) -> None:
     bench.add_argument("--image", type=_size, default=(112, 112), metavar="HxW", help="picture, multiples of 28 (default 112x112)")
     bench.add_argument("--prompt-tokens", type=_count, default=48, metavar="N", help="length of the prompt (default 48)")
     bench.add_argument("--checkpoint", default="mini", help="what the model was converted from, for transformers (default mini)")
+    bench.add_argument("--build", type=Path, metavar="DIR", help="your own build of MNN, for the comparison 'build'")
     bench.add_argument("--lane", choices=("native", "emulated"), default="native", help="where to run (default: this machine)")
     bench.add_argument("--count", action="store_true", help="count instructions, not time, on each CPU of the ladder; emulated lane only")
     bench.add_argument("--out", type=Path, metavar="FILE", help="the result's file (default: a new one in labkit's results folder)")
@@ -412,7 +413,7 @@ def _bench(args: argparse.Namespace) -> None:
     plan = bench.BenchPlan(
         model=model, comparisons=tuple(args.compare or bench.default_comparisons(threads)), parts=tuple(args.parts), pairs=args.pairs,
         image=args.image, prompt_tokens=args.prompt_tokens, threads=threads, precision=args.precision, memory=args.memory,
-        checkpoint=args.checkpoint, lane=lane,
+        checkpoint=args.checkpoint, lane=lane, build=lanes.native(args.build).build,
     )  # fmt: skip
     with tqdm(total=plan.pairs * len(plan.comparisons), unit=" pairs") as bar:
 

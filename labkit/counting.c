@@ -1,5 +1,7 @@
 /* A QEMU plugin that counts how often each translated block of the guest's code is executed, in one inline
- * addition per block, and writes everything down when the guest calls getpgid(0x4C41424B).
+ * addition per block, and writes everything down when the guest calls getpgid(0x4C41424B); with the option
+ * exit=on also when it ends (PREFIX.exit), with the mappings of QEMU itself, whose guest addresses are the same
+ * as its own (PREFIX.maps).
  *
  * Built by labkit/counting.py, which also turns blocks into functions and classes of instructions. The few
  * prototypes of QEMU's plugin API that are needed stand here, because distributions ship no header for it;
@@ -30,6 +32,8 @@ void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, void (*)(qemu_plugi
 void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, enum qemu_plugin_op, void *, uint64_t);
 void qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, unsigned, int64_t, uint64_t, uint64_t,
                                           uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t));
+
+void qemu_plugin_register_atexit_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, void *), void *);
 
 __attribute__((visibility("default"))) int qemu_plugin_version = 1;
 
@@ -80,6 +84,32 @@ static void write_snapshot(FILE *out)
         fwrite(b->words, sizeof *b->words, b->size, out);
 }
 
+static void save(const char *path)
+{
+    FILE *out = fopen(path, "wb");
+    if (out) {
+        write_snapshot(out);
+        if (ferror(out) | fclose(out))
+            remove(path); /* a disk that is full: better no snapshot than half of one */
+    }
+}
+
+static void on_exit_of_guest(qemu_plugin_id_t id, void *data)
+{
+    (void)id, (void)data;
+    char path[sizeof prefix + 32], text[4096];
+    snprintf(path, sizeof path, "%s.maps", prefix);
+    FILE *in = fopen("/proc/self/maps", "r"), *out = fopen(path, "w");
+    for (size_t n; in && out && (n = fread(text, 1, sizeof text, in));)
+        fwrite(text, 1, n, out);
+    if (in)
+        fclose(in);
+    if (out)
+        fclose(out);
+    snprintf(path, sizeof path, "%s.exit", prefix);
+    save(path);
+}
+
 static void on_syscall(qemu_plugin_id_t id, unsigned cpu, int64_t number, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
                        uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8)
 {
@@ -89,22 +119,19 @@ static void on_syscall(qemu_plugin_id_t id, unsigned cpu, int64_t number, uint64
     char path[sizeof prefix + 32];
     pthread_mutex_lock(&turn);
     snprintf(path, sizeof path, "%s.%" PRIu64, prefix, snapshots++);
-    FILE *out = fopen(path, "wb");
-    if (out) {
-        write_snapshot(out);
-        if (ferror(out) | fclose(out))
-            remove(path); /* a disk that is full: better no snapshot than half of one */
-    }
+    save(path);
     pthread_mutex_unlock(&turn);
 }
 
 __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
 {
     (void)info;
-    if (argc != 1 || strncmp(argv[0], "out=", 4) || strlen(argv[0]) >= sizeof prefix) {
-        fprintf(stderr, "labkit counting: expected one option, out=PREFIX\n");
+    if (argc < 1 || argc > 2 || strncmp(argv[0], "out=", 4) || strlen(argv[0]) >= sizeof prefix || (argc == 2 && strcmp(argv[1], "exit=on"))) {
+        fprintf(stderr, "labkit counting: expected out=PREFIX and perhaps exit=on\n");
         return 1;
     }
+    if (argc == 2)
+        qemu_plugin_register_atexit_cb(id, on_exit_of_guest, NULL);
     strcpy(prefix, argv[0] + 4);
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_translate);
     qemu_plugin_register_vcpu_syscall_cb(id, on_syscall);

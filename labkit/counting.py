@@ -138,7 +138,9 @@ def _symbols(library: Path) -> tuple[np.ndarray, bytes] | None:
             return None
         rows = np.frombuffer(table.data(), SYMBOL)
         names = elf.get_section(table["sh_link"]).data()
-    rows = rows[np.isin(rows["info"] & 15, (2, 10)) & (rows["section"] != 0)]
+        first = next((s["p_vaddr"] for s in elf.iter_segments("PT_LOAD")), 0)  # not 0 in a program for a fixed address
+    rows = rows[np.isin(rows["info"] & 15, (2, 10)) & (rows["section"] != 0)].copy()
+    rows["value"] -= first
     return rows[np.argsort(rows["value"], kind="stable")], names
 
 
@@ -283,6 +285,23 @@ def _libraries(maps: str) -> list[tuple[Path, int, int]]:
             base, end = spans.get(path, (low, high))  # of the first segment, which begins at address 0 of the file's own
             spans[path] = (low if offset == 0 and low < base else base, max(end, high))
     return [(path, base, end) for path, (base, end) in spans.items() if path.is_file()]
+
+
+def at_exit(prefix: Path) -> Counts:
+    """All instructions of a program that ran under the plugin with ``out=PREFIX,exit=on``."""
+    snapshot = _read_snapshot(prefix.with_name(prefix.name + ".exit"))
+    maps = prefix.with_name(prefix.name + ".maps").read_text(encoding="utf-8", errors="replace")
+    return attribute(snapshot, snapshot.executions, maps)
+
+
+def difference(more: Counts, less: Counts, by: float = 1.0) -> Counts:
+    """What one run executed beyond another, function by function, divided by ``by``; noise below zero becomes zero."""
+    keys = tuple(dict.fromkeys([*more.functions, *less.functions]))
+    rows = {key: number for number, key in enumerate(keys)}
+    table = np.zeros((len(keys), len(CLASSES)))
+    for counts, sign in ((more, 1.0), (less, -1.0)):
+        np.add.at(table, [rows[key] for key in counts.functions], sign * counts.table)
+    return Counts(functions=keys, table=np.maximum(table, 0.0) / by)
 
 
 def between(earlier: Path, later: Path, maps: str) -> Counts:

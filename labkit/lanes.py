@@ -17,6 +17,7 @@ import platform
 import re
 import shutil
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,10 +57,14 @@ class Lane:
         "native" or "emulated".
     cpu
         The emulated CPU, one of `CPUS`; None in the native lane.
+    build
+        The folder of a finished build with MNN's Python module (`labkit.building`), to be used in place of the
+        installed one; native lane only.
     """
 
     name: str
     cpu: str | None = None
+    build: Path | None = None
 
     @property
     def may_be_timed(self) -> bool:
@@ -69,11 +74,14 @@ class Lane:
     @property
     def label(self) -> str:
         """For tables: the lane and what it runs on."""
-        return f"native, {platform.machine()}" if self.cpu is None else f"emulated, {self.cpu} ({CPUS[self.cpu]})"
+        own = ", own build" if self.build else ""
+        return f"native, {platform.machine()}{own}" if self.cpu is None else f"emulated, {self.cpu} ({CPUS[self.cpu]})"
 
     @property
     def library(self) -> Path:
         """The library that holds MNN's kernels, as this lane loads it."""
+        if self.build:
+            return next((self.build / "python").glob("_mnncengine*.so"))
         if self.name == "native":
             found = find_spec("_mnncengine")
             if found is None or found.origin is None:
@@ -91,10 +99,18 @@ class Lane:
         """
         if self.name == "native":
             safe = ["-P"] if sys.version_info >= (3, 11) else []
-            return [sys.executable, *safe, "-m", "labkit.engine.worker"], {"PYTHONPATH": str(PACKAGE_PARENT)}
+            first = [str(self.build / "python")] if self.build else []  # MNN's own Python files stay the installed ones
+            return [sys.executable, *safe, "-m", "labkit.engine.worker"], {"PYTHONPATH": os.pathsep.join([*first, str(PACKAGE_PARENT)])}
         qemu, about = _qemu(), _read(_folder())
         extra = ["-plugin", plugin] if plugin else []
         return _guest([qemu, "-cpu", str(self.cpu), *extra], _folder(), about["executable"], ["-m", "labkit.engine.worker"])
+
+    def program_command(self, program: Path, *arguments: str, plugin: str | None = None) -> list[str]:
+        """How a program built for this lane is started; an emulated one finds its system's libraries in the lane's folder."""
+        if self.name == "native":
+            return [str(program), *arguments]
+        extra = ["-plugin", plugin] if plugin else []
+        return [_qemu(), "-cpu", str(self.cpu), *extra, "-L", str(_folder() / "root"), str(program), *arguments]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +124,24 @@ class Status:
     bytes: int = 0
 
 
-def native() -> Lane:
-    """The interpreter that runs this code."""
-    return Lane(name="native")
+def native(build: Path | None = None) -> Lane:
+    """The interpreter that runs this code.
+
+    Parameters
+    ----------
+    build
+        The folder of a finished build with MNN's Python module, to be used in place of the installed one.
+
+    Raises
+    ------
+    LaneNotReady
+        If there is no such module there, or it is for another Python.
+    """
+    if build and not list((build / "python").glob(f"_mnncengine{sysconfig.get_config_var('EXT_SUFFIX')}")):
+        raise LaneNotReady(
+            f"expected MNN's Python module, for this Python, in {build / 'python'}, found none. Type: labkit build accelerated --python"
+        )
+    return Lane(name="native", build=build.absolute() if build else None)
 
 
 def emulated(cpu: str = "max") -> Lane:

@@ -20,7 +20,7 @@ PARTS = ("load", "vision", "prefill", "decode")
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One way to run the work; ``runtime`` is "modules", "chat" or "transformers"."""
+    """One way to run the work; ``runtime`` is "modules", "build", "chat", "llm_demo" or "transformers"."""
 
     label: str
     runtime: str
