@@ -350,8 +350,8 @@ def ensure_emulation(system: bool) -> None:
         return
     missing = [] if shutil.which("qemu-aarch64") else ["qemu-user"]
     missing += [] if any(map(shutil.which, ("cc", "gcc", "clang"))) else ["gcc", "libc6-dev"]
-    if platform.machine() not in {"aarch64", "arm64"} and not shutil.which("aarch64-linux-gnu-gcc"):
-        missing += ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]
+    if platform.machine() not in {"aarch64", "arm64"} and not shutil.which("aarch64-linux-gnu-g++"):
+        missing += ["g++-aarch64-linux-gnu"]
     missing += [] if any(map(shutil.which, ("llvm-mca-19", "llvm-mca"))) else ["llvm-19"]
     if missing:
         install(missing, "QEMU, C compilers or llvm-mca, for the emulated Arm lane and its kernels", system)

@@ -232,8 +232,8 @@ def _command(plan: BuildPlan, stage: str, argv: tuple[str, ...], on_line: Callab
     try:
         command.run(argv, log=plan.folder / LOG, on_line=on_line, env={"LC_ALL": "C", "CLICOLOR_FORCE": "0"})
     except CommandFailed as error:
-        first = _first_error(plan.folder / LOG) if stage != "clone" else ""
-        todo = "Check the network, or name a checkout you have with --source and --kleidiai-source" if stage == "clone" else (
+        first = _first_error(plan.folder / LOG) if not stage.startswith("clone") else ""
+        todo = "Check the network, or name a checkout you have with --source and --kleidiai-source" if stage.startswith("clone") else (
             "Mend what it says and type the same command again: what was compiled is kept"
         )  # fmt: skip
         raise BuildError(
@@ -254,7 +254,7 @@ def _clone(plan: BuildPlan, argv: tuple[str, ...]) -> None:
     part = to.with_name(to.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
-    _command(plan, "clone", (*argv[:-1], str(part)))
+    _command(plan, f"clone {to.name.partition('-')[0]}", (*argv[:-1], str(part)))
     part.rename(to)
 
 

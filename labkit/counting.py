@@ -122,9 +122,13 @@ def classify(words: np.ndarray) -> np.ndarray:
 # ---- functions by address
 
 
-@lru_cache(maxsize=16)
 def _symbols(library: Path) -> tuple[np.ndarray, bytes] | None:
     """Functions of an ELF file, sorted by address, and the text that holds their names; None if there is nothing to read."""
+    return _symbols_at(library, library.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _symbols_at(library: Path, _changed_ns: int) -> tuple[np.ndarray, bytes] | None:
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
