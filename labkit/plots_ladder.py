@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from labkit.counting import CLASSES, Counts, Rung
 from labkit.plots import Picture, Table, finish
+
+if TYPE_CHECKING:
+    from labkit.build_results import Demo
 
 NAMES = {
     "smmla": "smmla (32 multiply-adds)", "sdot": "sdot (16 multiply-adds)", "int_simd": "other integer vectors",
@@ -22,13 +26,13 @@ COLOURS = {
 HATCHES = {"smmla": "xx", "sdot": "//"}
 
 
-def ladder(rungs: Sequence[Rung]) -> Picture:
+def ladder(rungs: Sequence[Rung | Demo]) -> Picture:
     """Stacked bars of millions of executed instructions: one panel for each part, one bar for each rung.
 
     Parameters
     ----------
     rungs
-        From `labkit.counting.ladder`; the same parts in each.
+        From `labkit.counting.ladder`, or builds from `labkit.build_results`; the same parts in each.
     """
     parts = rungs[0].parts
     figure, axes = plt.subplots(1, len(parts), figsize=(4.3 * len(parts), 0.5 * len(rungs) + 1.5), sharey=True, layout="constrained")

@@ -33,7 +33,7 @@ def main(tool: str, *arguments: str) -> int:
     """Run ``zig cc``, ``zig c++``, ``zig ar`` or ``zig ranlib``."""
     compiles = tool in {"cc", "c++"}
     passed = [word for word in map(translated, arguments) if word is not None] if compiles else list(arguments)
-    return subprocess.call([sys.executable, "-m", "ziglang", tool, *(["-target", TARGET] if compiles else []), *passed])
+    return subprocess.call([sys.executable, "-m", "ziglang", tool, *(["-target", TARGET, "-g0"] if compiles else []), *passed])
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parent
 SOURCES = {"neon.c": "", "main.c": "", "dotprod.c": "+dotprod", "i8mm.c": "+i8mm"}
 # No fused float operations, so that results have the same bits everywhere; and no vectors but those that are written out.
 OPTIONS = ("-std=gnu11", "-O3", "-fno-tree-vectorize", "-fno-tree-slp-vectorize", "-ffp-contract=off", "-Wall", "-Wextra")
-INSTALL = "sudo apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+INSTALL = "sudo apt-get install g++-aarch64-linux-gnu qemu-user"
 
 
 @dataclass(frozen=True, kw_only=True)
