@@ -260,7 +260,7 @@ def run(
     about, machine, tell = manifest.read(plan.model), hardware.describe(), on_step or (lambda *_: None)
     _check(plan, about, machine)
     bits = "int" + "/".join(sorted({str(about.options[key]) for key in ("vision_bits", "weight_bits")}))
-    rng, versions = np.random.default_rng(plan.seed), {"labkit": __version__, "python": platform.python_version()}
+    rng, versions = np.random.default_rng(plan.seed), dict[str, str]()
     rows: list[Comparison] = []
     total = plan.pairs * len(plan.comparisons)
     for name in plan.comparisons:
@@ -271,21 +271,18 @@ def run(
         rows += job.rows()
         versions |= job.facts["A"]["versions"] | job.facts["B"]["versions"]
     tell(total, total, "done")
-    kept = {k: v for k, v in asdict(machine).items() if k not in {"memory_available_bytes", "disk_free_bytes"}}
+    return result(about, plan.lane, plan.to_dict(), rows, versions)
+
+
+def result(about: manifest.Manifest, lane: Lane, plan: dict[str, Any], rows: list[Comparison], versions: dict[str, str]) -> BenchResult:
+    """What was measured, with the machine and the date."""
+    model = {"name": about.source["name"], "parameters": about.source["parameters"], "bytes": about.total_bytes, "options": about.options}
+    kept = {k: v for k, v in asdict(hardware.describe()).items() if k not in {"memory_available_bytes", "disk_free_bytes"}}
     return BenchResult(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        machine=json.loads(json.dumps(kept)),  # as it will be read again
-        lane=plan.lane.name,
-        versions=versions,
-        model={
-            "name": about.source["name"],
-            "parameters": about.source["parameters"],
-            "bytes": about.total_bytes,
-            "options": about.options,
-        },
-        plan=json.loads(json.dumps(plan.to_dict())),
-        rows=tuple(rows),
-    )
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"), machine=json.loads(json.dumps(kept)),  # as it will be read again
+        lane=lane.name, versions={"labkit": __version__, "python": platform.python_version()} | versions, model=model,
+        plan=json.loads(json.dumps(plan)), rows=tuple(rows),
+    )  # fmt: skip
 
 
 class _Job:

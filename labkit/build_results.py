@@ -95,14 +95,20 @@ def here_or_recorded(model: Path, picture: Path, on_step: Callable[[str], None] 
     own = {record.variant: record for record in own_builds() if record.target == "aarch64-linux"}
     if set(own) != set(build.VARIANTS):
         return recorded_where(), recorded_demos()
-    lane, demos, question = lanes.emulated("max"), [], _recorded()["question"]
-    for variant in build.VARIANTS[::-1]:
-        run = llm_demo.ask(own[variant], model, picture, question, lane)
-        counts = llm_demo.count(own[variant], model, picture, question, lane, on_step=on_step)
-        found = tuple(counts[phase] for phase in llm_demo.PHASES)
-        shares = tuple(c.share("kai_") for c in found)
-        demos.append(Demo(label=variant, answer=run.answer, kleidiai=run.kleidiai, parts=llm_demo.PHASES, counts=found, shares=shares))
+    lane, question = lanes.emulated("max"), _recorded()["question"]
+    demos = [demo_of(own[variant], model, picture, question, lane, on_step=on_step) for variant in build.VARIANTS[::-1]]
     return f"your own builds, {lane.label}", demos
+
+
+def demo_of(
+    record: BuildRecord, model: Path, picture: Path, question: str, lane: lanes.Lane, *, on_step: Callable[[str], None] = lambda _: None
+) -> Demo:
+    """One answer of a build's ``llm_demo``, and the instructions of its phases, as `labkit.llm_demo.count`."""
+    run = llm_demo.ask(record, model, picture, question, lane)
+    counts = llm_demo.count(record, model, picture, question, lane, on_step=on_step)
+    found = tuple(counts[phase] for phase in llm_demo.PHASES)
+    return Demo(label=record.variant, answer=run.answer, kleidiai=run.kleidiai, parts=llm_demo.PHASES, counts=found,
+                shares=tuple(counts.share("kai_") for counts in found))  # fmt: skip
 
 
 def demos_table(demos: Sequence[Demo]) -> Table:

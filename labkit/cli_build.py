@@ -31,6 +31,45 @@ def add_command(add: Any) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument("--json", action="store_true", help="print the plan, or the finished build's record, as JSON")
 
+    demo = add("demo", run_demo, "ask two builds' llm_demo about a picture: timed in pairs here, counted in the emulated lane")
+    demo.add_argument("baseline", type=Path, metavar="BASELINE", help="folder of a build, as labkit build names it")
+    demo.add_argument("candidate", type=Path, metavar="CANDIDATE", help="folder of the build that it is compared with")
+    demo.add_argument("--lane", choices=("native", "emulated"), default="native", help="where to run (default: this machine)")
+    demo.add_argument("--model", default="mini", metavar="DIR", help="folder of a converted model (default: the embedded one)")
+    demo.add_argument("--image", type=Path, metavar="FILE", help="a picture (default: the cat and the pizza)")
+    demo.add_argument("--question", default="Describe the image.", help="in plain words; an answer of a few tokens or more")
+    demo.add_argument("--pairs", type=int, default=9, metavar="N", help="pairs of runs, natively, at least 9 (default 9)")
+    demo.add_argument("--out", type=Path, metavar="FILE", help="the timed result's file (default: a new one in labkit's results folder)")
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    """Carry out ``labkit demo``."""
+    from labkit import build_results, building, lanes, llm_demo, paths, results
+    from labkit.convert import cached
+    from labkit.plots import Table
+
+    def say(*words: object) -> None:
+        print("  " + " ".join(map(str, words)), file=sys.stderr, flush=True)
+
+    records = [building.read_record(folder) for folder in (args.baseline, args.candidate)]
+    model = cached() if args.model == "mini" else Path(args.model)
+    image = args.image or paths.data_dir() / "scenes" / "cat_and_pizza.png"
+    if args.lane == "emulated":
+        demos = [build_results.demo_of(record, model, image, args.question, lanes.emulated("max"), on_step=say) for record in records]
+        print("Executed instructions on one thread, emulated. They are not time.")
+        print(build_results.demos_table(demos))
+        for demo in demos:
+            print(f"{demo.label}: {demo.answer!r}; MNN says of KleidiAI: {', '.join(demo.kleidiai) or 'nothing'}")
+        return
+    if args.out:
+        results.require_free(args.out)
+    result = llm_demo.timed(
+        records[0], records[1], model, image, args.question, pairs=args.pairs, on_step=lambda done, of, _: say(f"pair {done} of {of}")
+    )
+    path, told = results.save(result, args.out), results.section(result.groups()[0])
+    print(Table(told.header, told.cells))
+    print("\n".join([*(f"  {note}" for note in told.notes), *(f"  doubtful: {text}" for text in told.warnings), result.where, str(path)]))
+
 
 def _targets() -> dict[str, str]:
     from labkit.build import TARGETS

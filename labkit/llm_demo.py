@@ -1,12 +1,13 @@
 """MNN's own program ``llm_demo``, run on a picture and read: the learning path's comparison, end to end with a KV cache.
 
 Natively it is timed, in pairs; in the emulated lane its instructions are counted, and its seconds say nothing
-about an Arm CPU. It prints seconds with two decimals, so small models are better compared by instructions.
+about an Arm CPU. It prints seconds with two decimals; where they are short, its tokens and pixels to a second are finer.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 import re
 import tempfile
 from collections.abc import Callable
@@ -14,15 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
-from labkit import command, counting, manifest
+from labkit import bench, command, counting, lanes, manifest, stats
 from labkit.building import BuildRecord
 from labkit.counting import Counts
-from labkit.errors import BuildError, QuestionError
+from labkit.errors import BuildError, QuestionError, ResultError
 from labkit.images import ImageLike, prepare
 from labkit.kleidiai import RUNNING
 from labkit.lanes import Lane
+from labkit.results import BenchResult, Comparison, Measured, Side
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,6 +34,11 @@ NUMBERS = {
     "prompt_tokens": r"prompt tokens num = (\d+)", "decode_tokens": r"decode tokens num = (\d+)", "vision_s": r"vision time = ([\d.]+) s",
     "prefill_s": r"prefill time = ([\d.]+) s", "decode_s": r"decode time = ([\d.]+) s",
 }  # fmt: skip
+SPEEDS = {
+    "vision_s": r"vision speed = ([\d.]+) MP/s",
+    "prefill_s": r"prefill speed = ([\d.]+) tok/s",
+    "decode_s": r"decode speed = ([\d.]+) tok/s",
+}
 FILLER = " the"  # one token; repeated, it makes a prompt without a picture as long as one with
 PHASES = ("vision", "prefill", "decode")
 
@@ -51,10 +59,11 @@ class DemoRun:
     kleidiai: tuple[str, ...]
     lane: str
     timed: bool
+    peak_bytes: int | None = None
 
 
-def parse(text: str) -> dict[str, Any]:
-    r"""The answer and the numbers in what ``llm_demo`` prints.
+def parse(text: str, pixels: int = 0) -> dict[str, Any]:
+    r"""The answer and the numbers in what ``llm_demo`` prints; ``pixels`` of the picture, if there was one.
 
     Raises
     ------
@@ -72,6 +81,11 @@ def parse(text: str) -> dict[str, Any]:
     if not answer or not all(found.values()):
         raise BuildError(f"expected llm_demo's answer and figures, got:\n{text[-600:]}")
     numbers = {name: (int if name.endswith("tokens") else float)(match[1]) for name, match in found.items() if match}
+    work = {"vision_s": pixels / 1e6, "prefill_s": numbers["prompt_tokens"], "decode_s": numbers["decode_tokens"]}
+    for name, pattern in SPEEDS.items():  # as many digits as there are: 0.02 s is 1.045 MP/s
+        speed = re.search(pattern, text)
+        if speed and work[name] and numbers[name] < 1 and float(speed[1]) > 0.1:
+            numbers[name] = work[name] / float(speed[1])
     return {"answer": answer[1].strip(), **numbers}
 
 
@@ -100,8 +114,58 @@ def ask(
     """
     with _Desk(record, model, lane, threads) as desk:
         said = desk.run([desk.picture(image, question)], max_new_tokens)
-    running = tuple(dict.fromkeys(RUNNING.findall(said)))
-    return DemoRun(**parse(said), kleidiai=running, lane=lane.label, timed=lane.may_be_timed)
+        running = tuple(dict.fromkeys(RUNNING.findall(said)))
+        return DemoRun(**parse(said, desk.pixels), kleidiai=running, lane=lane.label, timed=lane.may_be_timed, peak_bytes=desk.peak_bytes)
+
+
+def timed(
+    baseline: BuildRecord, candidate: BuildRecord, model: Path, image: ImageLike, question: str, *, pairs: int = stats.LEAST_PAIRS,
+    threads: int = 1, seed: int = 0, on_step: Callable[[int, int, str], None] = lambda *_: None,
+) -> BenchResult:  # fmt: skip
+    """Time two native builds' ``llm_demo``, in pairs of fresh processes, each pair in random order.
+
+    Each process answers once; what it needs to start, to load and to warm up stays in vision and prefill, as in a first
+    question to a fresh program.
+
+    Returns
+    -------
+    labkit.results.BenchResult
+        Rows for `PHASES`; ratios above 1 where the candidate is faster.
+
+    Raises
+    ------
+    BuildError
+        If a build is not for this machine.
+    ResultError
+        If there are too few pairs.
+    """
+    lane, watch = lanes.native(), bench.Watch()
+    if pairs < stats.LEAST_PAIRS:
+        raise ResultError(f"expected at least {stats.LEAST_PAIRS} pairs, without which there is no interval, received {pairs}")
+    records, runs = {"A": baseline, "B": candidate}, {"A": list[DemoRun](), "B": list[DemoRun]()}
+    order = bench.orders(pairs, np.random.default_rng(seed))
+    for number, pair in enumerate(order):
+        on_step(number, pairs, "llm_demo")
+        for side in pair:
+            runs[side].append(ask(records[side], model, image, question, lane, threads=threads))
+        watch.look()
+    on_step(pairs, pairs, "done")
+    rows = []
+    for phase, tokens in zip(PHASES, (None, runs["B"][0].prompt_tokens, runs["B"][0].decode_tokens), strict=True):
+        both, doubts = [], []
+        for side, record in records.items():
+            label, values = f"llm_demo, {record.variant}", tuple(float(getattr(run, f"{phase}_s")) for run in runs[side])
+            doubts += [f"{label}: {text}" for text in stats.stability(values)]
+            both.append(Measured(
+                side=Side(label=label, runtime="llm_demo", threads=threads, precision="normal", memory="low", kleidiai=record.default_on),
+                values_s=values, warmup_s=(), repeat=1, peak_bytes=max(run.peak_bytes or 0 for run in runs[side]),
+                kleidiai_running=runs[side][0].kleidiai,
+            ))  # fmt: skip
+        size = f"{tokens} tokens" if tokens else "one picture"
+        rows.append(Comparison(name="llm_demo", part=phase, size=size, tokens=tokens, baseline=both[0], candidate=both[1], order=order,
+                               warnings=(*doubts, *watch.warnings())))  # fmt: skip
+    plan = {"pairs": pairs, "threads": threads, "precision": "normal", "memory": "low", "question": question}
+    return bench.result(manifest.read(model), lane, plan, rows, {"mnn": candidate.version})
 
 
 def count(
@@ -150,6 +214,8 @@ class _Desk:
         arm = record.architecture == "aarch64"
         if lane.name == "emulated" and not arm:
             raise BuildError(f"expected a build for aarch64 in the emulated lane, this one is for {record.architecture}")
+        if lane.name == "native" and record.architecture not in {platform.machine(), "unknown"}:
+            raise BuildError(f"expected a build for {platform.machine()} here, this one is for {record.architecture}: use --lane emulated")
         self.record, self.model, self.lane = record, model.resolve(), lane
         self.area = manifest.read(model).image
         self._folder = tempfile.TemporaryDirectory(prefix="labkit-demo-")
@@ -158,7 +224,8 @@ class _Desk:
         config = json.loads((self.model / "config.json").read_text(encoding="utf-8"))
         config |= {**options, "mllm": options, "base_dir": f"{self.model}/", "sampler_type": "greedy"}
         (self.folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        self._runs = 0
+        self._runs, self.pixels = 0, 0
+        self.peak_bytes: int | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -171,6 +238,7 @@ class _Desk:
         if "\n" in question or "<" in question:
             raise QuestionError("expected a question of plain words on one line, without '<'")
         pixels = prepare(image, **self.area)
+        self.pixels = pixels.shape[0] * pixels.shape[1]
         Image.fromarray(pixels).save(self.folder / "picture.png")
         return f"<img><hw>{pixels.shape[0]},{pixels.shape[1]}</hw>{self.folder / 'picture.png'}</img>{question}"
 
@@ -179,7 +247,8 @@ class _Desk:
         (self.folder / "prompts.txt").write_text("".join(f"{prompt}\n" for prompt in prompts), encoding="utf-8")
         words = ("config.json", "prompts.txt", str(max_new_tokens))
         argv, said = self.lane.program_command(self.record.program, *words, plugin=plugin), list[str]()
-        command.run(argv, log=self.folder / "log", cwd=self.folder, timeout_s=1800, on_line=said.append)
+        finished = command.run(argv, log=self.folder / "log", cwd=self.folder, timeout_s=1800, on_line=said.append)
+        self.peak_bytes = finished.peak_bytes
         return "\n".join(said)
 
     def count(self, prompts: list[str], max_new_tokens: int) -> tuple[Counts, dict[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit import bench, build, building, cli, hardware, lanes, llm_demo
+from labkit import bench, build, building, cli, hardware, lanes, llm_demo, results
 from labkit.build import BuildPlan
 from labkit.command import Stage
 from labkit.errors import BuildError, LaneNotReady, ResultError
@@ -292,6 +292,9 @@ def test_what_llm_demo_prints_is_read() -> None:
         "decode_s": 0.04,
     }
     assert llm_demo.parse(SAID) == expected
+    fine = SAID.replace("speed", "").replace("pixels_mp = 0.01 MP", "prefill speed = 330.27 tok/s\n vision speed = 0.061 MP/s")
+    assert llm_demo.parse(fine, 112 * 112)["prefill_s"] == pytest.approx(41 / 330.27)
+    assert llm_demo.parse(fine, 112 * 112)["vision_s"] == 0.2  # the seconds have more digits
     with pytest.raises(BuildError, match=r"expected llm_demo's answer and figures, got"):
         llm_demo.parse("config path is config.json\nSegmentation fault\n")
 
@@ -324,3 +327,22 @@ def test_llm_demo_gets_the_picture_at_the_size_the_model_looks_at_it(
     assert str(mini_folder) in given
     with pytest.raises(BuildError, match="expected a build for aarch64 in the emulated lane, this one is for x86_64"):
         llm_demo.ask(stand_in("x86_64"), mini_folder, SCENE, "Describe the image.", emulated_lane)
+
+
+def test_two_builds_are_timed_in_pairs(
+    stand_in: Callable[[str], building.BuildRecord], mini_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = stand_in(platform.machine())
+    result = llm_demo.timed(replace(record, variant="baseline"), record, mini_folder, SCENE, "Describe the image.")
+    assert [row.part for row in result.rows] == ["vision", "prefill", "decode"]
+    assert all(row.ratio.verdict == "undecided" and len(row.order) == 9 for row in result.rows)  # one program against itself
+    assert {row.baseline.side.label for row in result.rows} == {"llm_demo, baseline"}
+    path = results.save(result, tmp_path / "result.json")
+    assert results.read(path) == result
+    with pytest.raises(ResultError, match="at least 9 pairs"):
+        llm_demo.timed(record, record, mini_folder, SCENE, "Describe the image.", pairs=2)
+    with pytest.raises(BuildError, match=r"use --lane emulated"):
+        llm_demo.timed(replace(record, architecture="mips"), record, mini_folder, SCENE, "Describe the image.")
+    monkeypatch.setattr(building, "read_record", lambda _: record)
+    assert cli.main(["demo", "a", "b", "--model", str(mini_folder), "--out", str(tmp_path / "cli.json")]) == 0
+    assert results.read(tmp_path / "cli.json").rows[0].name == "llm_demo"
