@@ -50,7 +50,7 @@ def builds_table(own: Sequence[BuildRecord] = ()) -> Table:
     """The recorded builds, and own ones under them: minutes, sizes, and what is inside."""
     rows = [_row(told, "recorded") for told in _recorded()["builds"]]
     for record in own:
-        told = {**vars(record), "bytes": {Path(p.path).name: p.bytes for p in record.products}}
+        told = {**vars(record), "default_on": record.default_on, "bytes": {Path(p.path).name: p.bytes for p in record.products}}
         rows.append(_row(told, "yours"))
     return Table(("build", "", "compiler", "minutes", "what came out", "KleidiAI kernels by instruction set", "enabled"), rows)
 

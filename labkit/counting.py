@@ -127,6 +127,19 @@ def _symbols(library: Path) -> tuple[np.ndarray, bytes] | None:
     return _symbols_at(library, library.stat().st_mtime_ns)
 
 
+def _first_address(elf: Any) -> int:
+    """Where a file's first segment lies, as its symbols count: 0, but in a program for a fixed address."""
+    return int(next((segment["p_vaddr"] for segment in elf.iter_segments("PT_LOAD")), 0))
+
+
+def first_address(program: Path) -> int:
+    """Where a program for a fixed address begins."""
+    from elftools.elf.elffile import ELFFile
+
+    with program.open("rb") as file:
+        return _first_address(ELFFile(file))
+
+
 @lru_cache(maxsize=16)
 def _symbols_at(library: Path, _changed_ns: int) -> tuple[np.ndarray, bytes] | None:
     from elftools.common.exceptions import ELFError
@@ -142,7 +155,7 @@ def _symbols_at(library: Path, _changed_ns: int) -> tuple[np.ndarray, bytes] | N
             return None
         rows = np.frombuffer(table.data(), SYMBOL)
         names = elf.get_section(table["sh_link"]).data()
-        first = next((s["p_vaddr"] for s in elf.iter_segments("PT_LOAD")), 0)  # not 0 in a program for a fixed address
+        first = _first_address(elf)
     rows = rows[np.isin(rows["info"] & 15, (2, 10)) & (rows["section"] != 0)].copy()
     rows["value"] -= first
     return rows[np.argsort(rows["value"], kind="stable")], names

@@ -99,14 +99,15 @@ def section(rows: Sequence[Comparison]) -> Section:
         found, medians = row.ratio, (amount(m.median_s, row.tokens) for m in (row.baseline, row.candidate))
         cells.append((row.part, row.size, *medians, str(found), found.verdict))
     shared = [text for text in rows[0].warnings if all(text in row.warnings for row in rows)]
-    peaks = ", ".join(f"{m.side.label} {m.peak_bytes / 1e6:,.0f} MB" for m in both)
+    peaks = ", ".join(f"{m.side.label} {f'{m.peak_bytes / 1e6:,.0f} MB' if m.peak_bytes else 'over before it was read'}" for m in both)
+    python = "" if both[0].side.runtime == "llm_demo" else ", Python included"
     mnn = [m for m in both if m.side.runtime != "transformers"]
     said = ", ".join(f"{m.side.label} {'yes, ' + ' and '.join(m.kleidiai_running) if m.kleidiai_running else 'no'}" for m in mnn)
     return Section(
         name=rows[0].name,
         header=("part", "one pass", *(m.side.label for m in both), "speed-up (95 % interval)", "verdict"),
         cells=tuple(cells),
-        notes=(f"Peak memory of the process, Python included: {peaks}.", f"KleidiAI running, by MNN's own message: {said}."),
+        notes=(f"Peak memory of the process{python}: {peaks}.", f"KleidiAI running, by MNN's own message: {said}."),
         warnings=(*shared, *(f"{row.part}: {text}" for row in rows for text in row.warnings if text not in shared)),
     )
 

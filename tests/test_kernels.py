@@ -85,7 +85,7 @@ def test_an_error_in_c_is_named() -> None:
 def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(shutil, "which", lambda name, **_: None)
-    with pytest.raises(KernelError, match=r"expected QEMU.* Type: sudo apt-get install g++-aarch64-linux-gnu"):
+    with pytest.raises(KernelError, match=r"expected QEMU.* Type: sudo apt-get install g\+\+-aarch64-linux-gnu"):
         running.toolchain()
     monkeypatch.setattr(running.platform, "machine", lambda: "arm64")
     with pytest.raises(KernelError, match="expected a C compiler"):

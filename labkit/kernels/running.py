@@ -231,8 +231,8 @@ def count(problems: Sequence[Problem]) -> list[Count]:
     with tempfile.TemporaryDirectory(prefix="labkit-kernels-") as folder:
         prefix = Path(folder) / "snapshot"
         solved = solve(problems, plugin=f"{counting.plugin()},out={prefix}")
-        # A static program lies where its symbols say: as if one mapping began at address 0.
-        maps = f"0-{1 << 40:x} r-xp 00000000 00:00 0  {build()}"
+        program = build()  # static: it lies where its symbols say
+        maps = f"{counting.first_address(program):x}-{1 << 40:x} r-xp 00000000 00:00 0  {program}"
         counts = [counting.between(Path(f"{prefix}.{2 * i}"), Path(f"{prefix}.{2 * i + 1}"), maps) for i in range(len(problems))]
     return [counted(name, p, c, inside=(name,), quantise="quantise_row") for (name, _), p, c in zip(solved, problems, counts, strict=True)]
 
