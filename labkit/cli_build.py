@@ -77,8 +77,8 @@ def _targets() -> dict[str, str]:
     return TARGETS
 
 
-def run(args: argparse.Namespace) -> None:
-    """Carry out the command."""
+def run(args: argparse.Namespace) -> int:
+    """Carry out the command; 130 if it was interrupted."""
     from tqdm import tqdm
 
     from labkit import build, building
@@ -90,11 +90,11 @@ def run(args: argparse.Namespace) -> None:
     if args.variant == "compare":
         rows = build.compare(planned("baseline"), planned("accelerated"))
         print(json.dumps(rows) if args.json else Table(("option", "baseline", "accelerated"), rows))
-        return
+        return 0
     plan = planned(args.variant)
     if args.dry_run:
         print(json.dumps(plan.to_dict(), indent=1) if args.json else plan)
-        return
+        return 0
     print(plan, file=sys.stderr)
     with tqdm(unit=" files", bar_format="  {desc} {n_fmt} of {total_fmt} |{bar:30}| {postfix}", delay=1) as bar:
 
@@ -106,8 +106,13 @@ def run(args: argparse.Namespace) -> None:
         def on_stage(stage: Any) -> None:
             bar.write(f"  {stage}", file=sys.stderr)
 
-        record = building.run_build(plan, on_stage=on_stage, on_progress=on_progress)
+        try:
+            record = building.run_build(plan, on_stage=on_stage, on_progress=on_progress)
+        except KeyboardInterrupt:
+            bar.write("  interrupted; what was compiled is kept, and the same command goes on with it", file=sys.stderr)
+            return 130
     if args.json:
         print(json.dumps(asdict(record) | {"folder": str(record.folder)}))
-        return
+        return 0
     print(f"{record}\n{record.folder}")
+    return 0
