@@ -75,11 +75,11 @@ def own_builds() -> list[BuildRecord]:
     return found
 
 
-def recorded_demos(target: str = "aarch64-linux") -> list[Demo]:
-    """``llm_demo`` of the recorded builds for a target, baseline first."""
+def recorded_demos(*, wide: bool = False) -> list[Demo]:
+    """``llm_demo`` of the recorded builds for AArch64 Linux, baseline first; on the embedded model, or on a wide one."""
     made = []
-    for told in _recorded()["demos"]:
-        if told["target"] == target:
+    for told in _recorded()["wide_demos" if wide else "demos"]:
+        if told["target"] == "aarch64-linux":
             phases = told["phases"]
             tables = [np.array([[phases[p]["by_class"][name] for name in CLASSES]], float) for p in llm_demo.PHASES]
             made.append(Demo(

@@ -56,6 +56,7 @@ def main() -> None:
     content = {
         "machine": {"cpu": machine.cpu, "cores": machine.logical_cores}, "question": QUESTION, "lane": lane.label,
         "builds": [described(record) for record in [*builds, own]], "demos": [demo(record, mini, lane) for record in builds],
+        "wide_demos": [demo(record, args.wide, lane) for record in builds[:2]],
     }  # fmt: skip
     (out / "builds.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for name, model in (("embedded", mini), ("wide", args.wide)):
