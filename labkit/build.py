@@ -346,6 +346,8 @@ def plan(
     downloads = [f"{name} {tag}, {DOWNLOAD_MB[name]} MB of files, by git from {UPSTREAM[name]}" for name, tag, _ in clones]
     if downloads and "git" not in host.tools:
         missing.append(("git, to clone the sources", "sudo apt-get install git" if host.system == "Linux" else "xcode-select --install"))
+    if host.system == "Darwin" and wants_kai:
+        warnings.append("a Mac's library is no ELF file: whether KleidiAI is inside is judged by CMake's messages, not by its symbols")
     if not arm and accelerated and {o.name: o.value for o in options}["MNN_AVX512"] == "OFF":
         warnings.append("this CPU has no AVX-512: an accelerated native build equals the baseline")
     return BuildPlan(

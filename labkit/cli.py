@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     kleidiai = add("kleidiai", _kleidiai, "find out whether KleidiAI is built, enabled and running, with evidence",
                    epilog="Exits with 1 when KleidiAI does not run.")  # fmt: skip
     _lane_options(kleidiai)
+    kleidiai.add_argument("--build", type=Path, metavar="DIR", help="your own build of MNN (labkit build --python), in place of the wheel")
     kleidiai.add_argument("--model", default="mini", metavar="DIR", help="folder of a converted model (default: the embedded one)")
     kleidiai.add_argument("--off", action="store_true", help="leave MNN's runtime hint unset, as MNN-LLM does")
     kleidiai.add_argument("--memory", choices=("low", "normal", "high"), default="low", help="MNN's memory mode (default low)")
@@ -375,7 +376,7 @@ def _kleidiai(args: argparse.Namespace) -> int:
     from labkit import kleidiai, lanes
     from labkit.convert import cached
 
-    lane = lanes.lane(args.lane, args.cpu)
+    lane = lanes.lane(args.lane, args.cpu, args.build)
     model = cached(on_stage=_say_stage) if args.model == "mini" else Path(args.model)
     report = kleidiai.examine(model, lane, hint=not args.off, memory=args.memory, precision=args.precision, on_step=_say)
     print(json.dumps(report.to_dict()) if args.json else report)

@@ -165,13 +165,15 @@ def emulated(cpu: str = "max") -> Lane:
     return Lane(name="emulated", cpu=cpu)
 
 
-def lane(name: str, cpu: str | None = None) -> Lane:
-    """A lane by its name."""
+def lane(name: str, cpu: str | None = None, build: Path | None = None) -> Lane:
+    """A lane by its name; a build as in `native`."""
     if name == "native" and cpu is None:
-        return native()
-    if name == "emulated":
+        return native(build)
+    if name == "emulated" and build is None:
         return emulated(cpu or "max")
-    raise LaneNotReady(f"expected the lane 'native' (without a CPU) or 'emulated', received {name!r} with CPU {cpu!r}")
+    raise LaneNotReady(
+        f"expected the lane 'native' (without a CPU) or 'emulated' (without a build), received {name!r} with CPU {cpu!r} and build {build}"
+    )
 
 
 def parse_features(log: str) -> tuple[str, ...] | None:

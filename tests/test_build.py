@@ -159,6 +159,11 @@ def test_the_python_module_is_linked_whole(tmp_path: Path) -> None:
     assert {"-DPYMNN_LLM_API", "-DPYMNN_EXPR_API"} <= set(argv)
 
 
+def test_a_mac_is_told_that_its_library_is_not_read() -> None:
+    assert "no ELF file" in " ".join(build.plan("accelerated", "macos", host=MAC).warnings)
+    assert build.plan("baseline", "macos", host=MAC).warnings == ()
+
+
 def test_ccache_is_used_where_it_is() -> None:
     with_it = replace(DEBIAN, tools={**DEBIAN.tools, "ccache": "/usr/bin/ccache"})
     assert build.plan("baseline", host=with_it).values["CMAKE_CXX_COMPILER_LAUNCHER"] == "ccache"

@@ -249,6 +249,8 @@ def test_architectures_are_read_from_the_wheels(emulated_lane: lanes.Lane) -> No
 def test_a_lane_takes_a_build_with_a_python_module(tmp_path: Path, mini_folder: Path) -> None:
     with pytest.raises(LaneNotReady, match=r"expected MNN's Python module.*labkit build accelerated --python"):
         lanes.native(tmp_path)
+    with pytest.raises(LaneNotReady, match=r"'emulated' .without a build."):
+        lanes.lane("emulated", build=tmp_path)
     with pytest.raises(ResultError, match="Name it with --build DIR"):
         bench.BenchPlan(model=mini_folder, comparisons=("build",))
     stock = lanes.native().library
