@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from labkit import checkpoints, hardware, lanes, paths
+from labkit import build, checkpoints, hardware, lanes, paths
 from labkit.errors import LabkitError
 from labkit.hardware import GIB, Machine
 
@@ -257,6 +257,17 @@ def check_browser(browser: Path | None) -> Check:
     return Check(name="Test browser", status="info", found="no Chromium or Chrome", todo=todo)
 
 
+def check_builds(host: build.Host) -> Check:
+    """For which targets MNN can be built here; learners can follow without."""
+    ready = {target: not build.plan("accelerated", target, host=host).missing for target in build.TARGETS}
+    able, unable = ([target for target in ready if ready[target] is well] for well in (True, False))
+    todo = "" if "native" in able else "to build one: labkit build accelerated --dry-run says what is missing"
+    found = ", ".join(able) or "for no target"
+    return Check(
+        name="Build MNN", status="ok" if able else "info", found=f"{found}; not {', '.join(unable)}" if unable else found, todo=todo
+    )
+
+
 def check_checkpoint() -> Check:
     """Whether the embedded checkpoint is whole."""
     try:
@@ -286,6 +297,7 @@ def examine() -> Report:
         check_mnn(printed),
         *check_machine(machine),
         *check_lanes(machine, lanes.status()),
+        check_builds(build.look()),
         check_checkpoint(),
         check_browser(hardware.find_browser()),
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit import build, cli, zig_compiler
+from labkit import build, cli, doctor, zig_compiler
 from labkit.build import Host
 from labkit.errors import BuildError
 
@@ -162,6 +162,16 @@ def test_the_python_module_is_linked_whole(tmp_path: Path) -> None:
 def test_a_mac_is_told_that_its_library_is_not_read() -> None:
     assert "no ELF file" in " ".join(build.plan("accelerated", "macos", host=MAC).warnings)
     assert build.plan("baseline", "macos", host=MAC).warnings == ()
+
+
+@pytest.mark.parametrize(("host", "status", "found"), [
+    (BARE, "info", "for no target; not native, aarch64-linux, aarch64-static, android, macos"),
+    (DEBIAN, "ok", "native, aarch64-linux, aarch64-static; not android, macos"),
+])  # fmt: skip
+def test_the_doctor_tells_what_can_be_built(host: Host, status: str, found: str) -> None:
+    check = doctor.check_builds(host)
+    assert (check.status, check.found) == (status, found)
+    assert ("labkit build accelerated --dry-run" in check.todo) == (host is BARE)
 
 
 def test_ccache_is_used_where_it_is() -> None:
