@@ -164,7 +164,7 @@ def _prepare(plan: BuildPlan) -> None:
     if free is not None and free < needed:
         raise BuildError(f"expected {needed / 1e6:.0f} MB of free disk at {folder}, found {free / 1e6:.0f} MB. Free some, or choose --out")
     try:
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / PLAN).is_file():
+        if folder.is_dir() and {p.name for p in folder.iterdir()} - {"lock"} and not (folder / PLAN).is_file():
             raise BuildError(f"expected an empty folder, or one with a build, at {folder}, found other files. Choose --out")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -229,10 +229,12 @@ def _wrappers(plan: BuildPlan) -> None:
 
 
 def _command(plan: BuildPlan, stage: str, argv: tuple[str, ...], on_line: Callable[[str], None] | None = None) -> None:
+    log = plan.folder / LOG
+    before = log.stat().st_size if log.is_file() else 0
     try:
-        command.run(argv, log=plan.folder / LOG, on_line=on_line, env={"LC_ALL": "C", "CLICOLOR_FORCE": "0"})
+        command.run(argv, log=log, on_line=on_line, env={"LC_ALL": "C", "CLICOLOR_FORCE": "0"})
     except CommandFailed as error:
-        first = _first_error(plan.folder / LOG) if not stage.startswith("clone") else ""
+        first = _first_error(log.read_bytes()[before:].decode(errors="replace")) if not stage.startswith("clone") else ""
         todo = "Check the network, or name a checkout you have with --source and --kleidiai-source" if stage.startswith("clone") else (
             "Mend what it says and type the same command again: what was compiled is kept"
         )  # fmt: skip
@@ -241,11 +243,10 @@ def _command(plan: BuildPlan, stage: str, argv: tuple[str, ...], on_line: Callab
         ) from error
 
 
-def _first_error(log: Path) -> str:
-    """The compiler's first complaint, which its last lines seldom show."""
-    lines = log.read_text(errors="replace").splitlines()
-    start = max((n for n, line in enumerate(lines) if line.startswith(("-- ", "[1/"))), default=0)
-    found = next((n for n in range(start, len(lines)) if re.search(r"(\berror:|CMake Error|fatal error)", lines[n])), None)
+def _first_error(said: str) -> str:
+    """The first complaint of CMake or a compiler, which the last lines seldom show."""
+    lines = said.splitlines()
+    found = next((n for n, line in enumerate(lines) if re.search(r"\berror:|CMake Error|fatal error", line)), None)
     return "" if found is None else "\n".join(lines[found : found + 6])
 
 

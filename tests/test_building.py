@@ -123,6 +123,14 @@ def test_a_compile_error_is_shown_and_mended(sources: tuple[Path, Path]) -> None
     assert building.run_build(planned(sources)).kernels == {"i8mm": 1}
 
 
+def test_what_cmake_says_first_is_shown(sources: tuple[Path, Path]) -> None:
+    lists = sources[0] / "CMakeLists.txt"
+    lists.write_text(lists.read_text() + 'message(SEND_ERROR "no such thing as a free lunch")\nmessage(STATUS "and more")\n')
+    for _ in range(2):
+        with pytest.raises(BuildError, match=r"(?s)'configure' failed, exit code 1:\nCMake Error at CMakeLists.txt.*free lunch"):
+            building.run_build(planned(sources))
+
+
 def test_kleidiai_that_is_left_out_while_configuring_is_an_error(sources: tuple[Path, Path]) -> None:
     made = planned(sources)
     options = tuple(o for o in made.options if o.name != "KLEIDIAI_SRC_DIR")
