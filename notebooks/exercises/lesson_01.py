@@ -240,7 +240,7 @@ An accelerated and a baseline build give the same answer to a question. What doe
 + Neither that it ran nor that it did not
     Running is shown by MNN's message, and by instructions executed inside kai_ functions.
 - That both are equally fast
-    An answer holds no time.
+    An answer holds no time: it is the same whether it came fast or slowly.
 Why compare two builds by instructions, when llm_demo prints seconds?
 - Instructions are more exact, so they are better everywhere
     On a CPU of one's own, seconds in pairs are what is wanted. A count cannot replace them.
