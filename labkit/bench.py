@@ -271,13 +271,21 @@ def run(
         rows += job.rows()
         versions |= job.facts["A"]["versions"] | job.facts["B"]["versions"]
     tell(total, total, "done")
-    return result(about, plan.lane, plan.to_dict(), rows, versions)
+    return result(about, machine, plan.to_dict(), lane=plan.lane, rows=rows, versions=versions)
 
 
-def result(about: manifest.Manifest, lane: Lane, plan: dict[str, Any], rows: list[Comparison], versions: dict[str, str]) -> BenchResult:
+def result(
+    about: manifest.Manifest,
+    machine: hardware.Machine,
+    plan: dict[str, Any],
+    *,
+    lane: Lane,
+    rows: list[Comparison],
+    versions: dict[str, str],
+) -> BenchResult:
     """What was measured, with the machine and the date."""
     model = {"name": about.source["name"], "parameters": about.source["parameters"], "bytes": about.total_bytes, "options": about.options}
-    kept = {k: v for k, v in asdict(hardware.describe()).items() if k not in {"memory_available_bytes", "disk_free_bytes"}}
+    kept = {k: v for k, v in asdict(machine).items() if k not in {"memory_available_bytes", "disk_free_bytes"}}
     return BenchResult(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"), machine=json.loads(json.dumps(kept)),  # as it will be read again
         lane=lane.name, versions={"labkit": __version__, "python": platform.python_version()} | versions, model=model,

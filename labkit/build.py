@@ -8,7 +8,6 @@ The options and their effects were read in MNN 3.6.1: ``CMakeLists.txt``, ``cmak
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shutil
 import sys
@@ -57,7 +56,7 @@ class Host:
     @property
     def is_arm(self) -> bool:
         """Whether it is AArch64 itself."""
-        return self.architecture in {"aarch64", "arm64"}
+        return self.architecture in hardware.ARM64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,15 +139,15 @@ class BuildPlan:
 # ---- this machine
 
 
-def look() -> Host:
-    """Read this machine; starts nothing but ``cmake --version``."""
-    machine, here = hardware.describe(), str(Path(sys.executable).parent)
+def look(machine: hardware.Machine | None = None) -> Host:
+    """Read this machine, as far as it is not given; starts nothing but ``cmake --version``."""
+    machine, here = machine or hardware.describe(), str(Path(sys.executable).parent)
     found = {name: shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), here])) for name in TOOLS}
     tools = {name: path for name, path in found.items() if path}
     said = hardware.printed_by([tools["cmake"], "--version"]) if "cmake" in tools else ""
     number = re.search(r"version (\d+)\.(\d+)", said)
     return Host(
-        system=platform.system(), architecture=platform.machine(), instruction_sets=machine.instruction_sets or (), tools=tools,
+        system=machine.system, architecture=machine.architecture, instruction_sets=machine.instruction_sets or (), tools=tools,
         cmake=(int(number[1]), int(number[2])) if number else (), ndk=_ndk(), zig=find_spec("ziglang") is not None,
         jobs=max(1, machine.logical_cores or 1),
     )  # fmt: skip

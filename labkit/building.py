@@ -17,12 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from labkit import build, command, hardware, kleidiai
 from labkit.build import BuildPlan
+from labkit.checkpoints import file_sha256
 from labkit.command import Stage
 from labkit.errors import BuildError, CommandFailed
 
@@ -157,9 +157,8 @@ def run_build(plan: BuildPlan, *, on_stage: Callable[[Stage], None] | None = Non
 def _prepare(plan: BuildPlan) -> None:
     """The folder, which must be ours or empty, and enough space."""
     folder = plan.folder
-    needed = SPACE + 1_000_000 * sum(
-        build.DOWNLOAD_MB[name] for name in build.DOWNLOAD_MB for text in plan.downloads if text.startswith(name)
-    )
+    cloned = [stage.removeprefix("clone ") for stage, _ in plan.commands if stage.startswith("clone ")]
+    needed = SPACE + 1_000_000 * sum(build.DOWNLOAD_MB[name] for name in cloned)
     free = hardware.free_disk_bytes(folder)
     if free is not None and free < needed:
         raise BuildError(f"expected {needed / 1e6:.0f} MB of free disk at {folder}, found {free / 1e6:.0f} MB. Free some, or choose --out")
@@ -176,7 +175,8 @@ def _same(plan: BuildPlan) -> bool:
         before = json.loads((plan.folder / PLAN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return all(before.get(key) == plan.to_dict()[key] for key in ("source", "kleidiai_source", "options", "python", "target"))
+    now = plan.to_dict()
+    return all(before.get(key) == now[key] for key in ("source", "kleidiai_source", "options", "python", "target"))
 
 
 @contextmanager
@@ -201,7 +201,7 @@ def _run(plan: BuildPlan, on_stage: Callable[[Stage], None], on_progress: Progre
         begun = time.perf_counter()
         try:
             if name.startswith("clone"):
-                _clone(plan, argv)
+                _clone(plan, name, argv)
             elif name == "configure":
                 _configure(plan, argv)
             elif name == "compile":
@@ -250,12 +250,12 @@ def _first_error(said: str) -> str:
     return "" if found is None else "\n".join(lines[found : found + 6])
 
 
-def _clone(plan: BuildPlan, argv: tuple[str, ...]) -> None:
+def _clone(plan: BuildPlan, stage: str, argv: tuple[str, ...]) -> None:
     to = Path(argv[-1])
     part = to.with_name(to.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
-    _command(plan, f"clone {to.name.partition('-')[0]}", (*argv[:-1], str(part)))
+    _command(plan, stage, (*argv[:-1], str(part)))
     part.rename(to)
 
 
@@ -302,7 +302,7 @@ def _add_seconds(folder: Path, stage: str, seconds: float) -> None:
 
 
 def _product(folder: Path, file: Path) -> Product:
-    return Product(path=str(file.relative_to(folder)), bytes=file.stat().st_size, sha256=sha256(file.read_bytes()).hexdigest())
+    return Product(path=str(file.relative_to(folder)), bytes=file.stat().st_size, sha256=file_sha256(file))
 
 
 def architecture(file: Path) -> str:

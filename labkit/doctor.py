@@ -297,7 +297,7 @@ def examine() -> Report:
         check_mnn(printed),
         *check_machine(machine),
         *check_lanes(machine, lanes.status()),
-        check_builds(build.look()),
+        check_builds(build.look(machine)),
         check_checkpoint(),
         check_browser(hardware.find_browser()),
     ]

@@ -19,6 +19,7 @@ from labkit import command, paths
 from labkit.errors import CommandFailed
 
 GIB = 1024**3
+ARM64 = {"arm64", "aarch64"}  # what macOS and Linux call it
 # Only what matters to this kit, in the order in which it is shown; (name in the kernel's text, our name).
 X86_FLAGS = {
     "sse4_1": "sse4.1",
@@ -120,7 +121,7 @@ class Machine:
     @property
     def is_arm64(self) -> bool:
         """Whether AArch64 programs run here without emulation."""
-        return self.architecture in {"arm64", "aarch64"}
+        return self.architecture in ARM64
 
     @property
     def can_run_kleidiai(self) -> bool | None:

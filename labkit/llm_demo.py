@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from labkit import bench, command, counting, lanes, manifest, stats
+from labkit import bench, command, counting, hardware, lanes, manifest, stats
 from labkit.building import BuildRecord
 from labkit.counting import Counts
+from labkit.engine.worker import chat_config
 from labkit.errors import BuildError, QuestionError, ResultError
 from labkit.images import ImageLike, prepare
 from labkit.kleidiai import RUNNING
@@ -165,7 +166,7 @@ def timed(
         rows.append(Comparison(name="llm_demo", part=phase, size=size, tokens=tokens, baseline=both[0], candidate=both[1], order=order,
                                warnings=(*doubts, *watch.warnings())))  # fmt: skip
     plan = {"pairs": pairs, "threads": threads, "precision": "normal", "memory": "low", "question": question}
-    return bench.result(manifest.read(model), lane, plan, rows, {"mnn": candidate.version})
+    return bench.result(manifest.read(model), hardware.describe(), plan, lane=lane, rows=rows, versions={"mnn": candidate.version})
 
 
 def count(
@@ -220,9 +221,7 @@ class _Desk:
         self.area = manifest.read(model).image
         self._folder = tempfile.TemporaryDirectory(prefix="labkit-demo-")
         self.folder = Path(self._folder.name)
-        options = {"backend_type": "cpu", "thread_num": threads, "precision": "normal", "memory": "low"}
-        config = json.loads((self.model / "config.json").read_text(encoding="utf-8"))
-        config |= {**options, "mllm": options, "base_dir": f"{self.model}/", "sampler_type": "greedy"}
+        config = chat_config(str(self.model), threads=threads, precision="normal", memory="low")
         (self.folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         self._runs, self.pixels = 0, 0
         self.peak_bytes: int | None = None

@@ -32,6 +32,16 @@ SNAPSHOT = 0x4C41424B  # "LABK": the system call getpgid of this number means "w
 Reply = tuple[dict[str, Any], Arrays]
 
 
+def chat_config(directory: str, *, threads: int, precision: str, memory: str) -> dict[str, Any]:
+    """What MNN-LLM is opened with: a converted model's own ``config.json``, with these options for both of its parts, greedy."""
+    options = {"thread_num": threads, "precision": precision, "memory": memory, "backend_type": "cpu"}
+    with open(os.path.join(directory, "config.json"), encoding="utf-8") as file:
+        config: dict[str, Any] = json.load(file)
+    # The vision part's options are read only here: set_config({"mllm": …}) is ignored.
+    # async off: vision is over when its time is taken.
+    return config | {**options, "mllm": options, "base_dir": directory + "/", "async": False, "sampler_type": "greedy"}
+
+
 class Worker:
     """What is loaded, and one method per request."""
 
@@ -59,12 +69,7 @@ class Worker:
         """Open a converted model for chatting; threads, precision and memory hold for both of its parts."""
         import MNN.llm
 
-        options = {"thread_num": request["threads"], "precision": request["precision"], "memory": request["memory"], "backend_type": "cpu"}
-        with open(os.path.join(request["directory"], "config.json"), encoding="utf-8") as file:
-            config = json.load(file)
-        # The vision part's options are read only here: set_config({"mllm": …}) is ignored.
-        # async off: vision is over when its time is taken.
-        config |= {**options, "mllm": options, "base_dir": request["directory"] + "/", "async": False, "sampler_type": "greedy"}
+        config = chat_config(request["directory"], threads=request["threads"], precision=request["precision"], memory=request["memory"])
         folder = tempfile.TemporaryDirectory()  # not beside the model, which may be read only
         path = os.path.join(folder.name, "config.json")
         with open(path, "w", encoding="utf-8") as file:

@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from labkit import bench, building, hardware, lanes, llm_demo, paths, results
+from labkit import bench, build_results, building, hardware, lanes, paths, results
 from labkit.convert import cached
 
 QUESTION = "Describe the image."
@@ -35,12 +35,9 @@ def described(record: building.BuildRecord) -> dict[str, object]:
 def demo(record: building.BuildRecord, model: Path, lane: lanes.Lane) -> dict[str, object]:
     """One answer, and the instructions of its phases."""
     picture = paths.data_dir() / "scenes" / "cat_and_pizza.png"
-    run = llm_demo.ask(record, model, picture, QUESTION, lane)
-    counts = llm_demo.count(record, model, picture, QUESTION, lane, on_step=say)
-    return {
-        "variant": record.variant, "target": record.target, "answer": run.answer, "prompt_tokens": run.prompt_tokens,
-        "kleidiai": run.kleidiai, "phases": {phase: found.to_dict() for phase, found in counts.items()},
-    }  # fmt: skip
+    made = build_results.demo_of(record, model, picture, QUESTION, lane, on_step=say)
+    phases = {phase: counts.to_dict() for phase, counts in zip(made.parts, made.counts, strict=True)}
+    return {"variant": record.variant, "target": record.target, "answer": made.answer, "kleidiai": made.kleidiai, "phases": phases}
 
 
 def main() -> None:
