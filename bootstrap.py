@@ -7,7 +7,7 @@
 
 All of them make ``.venv`` beside this file when it is missing, old or half-made.
 This file must start on any Python from 3.6 on, to be able to say which one it needs:
-no third-party import, no newer syntax. What comes after the set-up is in labkit/launch.py.
+no third-party import, no newer syntax. What comes after the set-up is in labkit/cli/lab.py and tests/run_all.py.
 """
 
 import argparse
@@ -38,14 +38,20 @@ GROUPS = ("convert", "test")
 GIB = 1024**3
 NEEDED_GIB = {"base": 0.9, "convert": 1.6, "test": 0.5}
 GPU_TORCH_GIB = 7.0  # what torch takes where the package index gives its GPU build first (Linux)
-PIPES: Dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+PIPES: Dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.STDOUT,
+}
 Answer = Optional[Tuple[int, int, bool]]  # major, minor, can make a virtual environment
 
 
 class Trouble(Exception):
     """Something the person at the keyboard can mend; the message says how."""
 
-    def __init__(self, what: str, *, expected: str = "", found: str = "", todo: str = "type the same again") -> None:
+    def __init__(
+        self, what: str, *, expected: str = "", found: str = "", todo: str = "type the same again"
+    ) -> None:
         rows = [("Expected:", expected), ("Found:", found), ("Next:", todo)]
         super().__init__("\n".join([what] + [f"  {name:11}{text}" for name, text in rows if text]))
 
@@ -76,9 +82,23 @@ def stage(title: str) -> Iterator[None]:
 
 def environment() -> Dict[str, str]:
     """Environment of everything we start: the ``.venv``, and nothing of other Pythons."""
-    env = {k: v for k, v in os.environ.items() if k not in {"PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "__PYVENV_LAUNCHER__"}}
-    env.update(VIRTUAL_ENV=str(VENV), PATH=str(PYTHON.parent) + os.pathsep + env.get("PATH", os.defpath), JUPYTER_PLATFORM_DIRS="1")
-    env.update(PYTHONNOUSERSITE="1", PYTHONUNBUFFERED="1", PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_ROOT_USER_ACTION="ignore")
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in {"PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "__PYVENV_LAUNCHER__"}
+    }
+    env.update(
+        VIRTUAL_ENV=str(VENV),
+        PATH=str(PYTHON.parent) + os.pathsep + env.get("PATH", os.defpath),
+        JUPYTER_PLATFORM_DIRS="1",
+    )
+    env.update(
+        PYTHONNOUSERSITE="1",
+        PYTHONUNBUFFERED="1",
+        PIP_USER="0",
+        PIP_DISABLE_PIP_VERSION_CHECK="1",
+        PIP_ROOT_USER_ACTION="ignore",
+    )
     return env
 
 
@@ -87,13 +107,17 @@ def run_logged(command: Sequence[str], interval_s: float = 20.0) -> int:
     start, latest = time.monotonic(), [""]
     with LOG.open("a", encoding="utf-8") as log:
         log.write("\n$ " + " ".join(command) + "\n")
-        process = subprocess.Popen(command, cwd=str(REPO), env=environment(), encoding="utf-8", errors="replace", **PIPES)
+        process = subprocess.Popen(
+            command, cwd=str(REPO), env=environment(), encoding="utf-8", errors="replace", **PIPES
+        )
 
         def read() -> None:
             for line in process.stdout or ():
                 log.write(line)
                 log.flush()
-                latest[0] = line.strip() if line.strip() and "uninstall" not in line.lower() else latest[0]
+                latest[0] = (
+                    line.strip() if line.strip() and "uninstall" not in line.lower() else latest[0]
+                )
 
         reader = threading.Thread(target=read)
         reader.start()
@@ -103,7 +127,11 @@ def run_logged(command: Sequence[str], interval_s: float = 20.0) -> int:
                 reader.join(0.5 if live else interval_s)
                 if reader.is_alive():
                     line = f"  {seconds(time.monotonic() - start):>12}  {latest[0]}"[:width]
-                    print("\r" + line.ljust(width) if live else line, end="" if live else "\n", flush=True)
+                    print(
+                        "\r" + line.ljust(width) if live else line,
+                        end="" if live else "\n",
+                        flush=True,
+                    )
         except BaseException:
             process.terminate()
             process.wait()
@@ -126,7 +154,13 @@ def ask_python(python: str) -> Answer:
     """What this Python is; None if it does not even start."""
     code = "import sys, importlib.util as u; print(*sys.version_info[:2], int(all(map(u.find_spec, ('venv', 'ensurepip')))))"
     try:
-        done = subprocess.run([python, "-I", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30, check=True)
+        done = subprocess.run(
+            [python, "-I", "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=30,
+            check=True,
+        )
         major, minor, venv = done.stdout.split()
         return int(major), int(minor), venv == b"1"
     except (OSError, ValueError, subprocess.SubprocessError):
@@ -160,7 +194,9 @@ def find_python(system: bool = False, ask: Callable[[str], Answer] = ask_python)
     raise Trouble(
         "No suitable Python was found.",
         expected="Python 3.10, 3.11, 3.12 or 3.13: the pinned packages have releases for these",
-        found="Python {}.{} ({}), and none of the four on PATH".format(*sys.version_info[:2], sys.executable),
+        found="Python {}.{} ({}), and none of the four on PATH".format(
+            *sys.version_info[:2], sys.executable
+        ),
         todo=f"{todo}, then: python3.11 bootstrap.py {' '.join(sys.argv[1:])}",
     )
 
@@ -170,19 +206,35 @@ def install(packages: List[str], purpose: str, system: bool) -> None:
     names, missing = " ".join(packages), f"Something is missing: {purpose}."
     line = f"sudo apt-get update && sudo apt-get install -y --no-install-recommends {names}"
     if not shutil.which("apt-get"):
-        raise Trouble(missing, todo=f"install {names} with your system's package manager, then type the same again")
+        raise Trouble(
+            missing,
+            todo=f"install {names} with your system's package manager, then type the same again",
+        )
     if not system:
-        raise Trouble(missing, todo=f"{line}\n{'':13}(or type the same again with --system, which does it for you)")
+        raise Trouble(
+            missing,
+            todo=f"{line}\n{'':13}(or type the same again with --system, which does it for you)",
+        )
     if os.geteuid() and not shutil.which("sudo"):
-        raise Trouble(missing, expected="to be root, or sudo, for --system", todo=f"as root: {line.replace('sudo ', '')}")
+        raise Trouble(
+            missing,
+            expected="to be root, or sudo, for --system",
+            todo=f"as root: {line.replace('sudo ', '')}",
+        )
     apt = ["apt-get"] if os.geteuid() == 0 else ["sudo", "-n", "apt-get"]
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     with stage(f"Installing Debian packages: {names}"):
-        for arguments in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", *packages]):
+        for arguments in (
+            ["update", "-q"],
+            ["install", "-y", "-q", "--no-install-recommends", *packages],
+        ):
             done = subprocess.run([*apt, *arguments], env=env, check=False, **PIPES)
         if done.returncode:  # of the installation: a failed update may have left usable lists
             end = indented(done.stdout.decode(errors="replace"), 8)
-            raise Trouble(f"{end}\n\napt-get could not install {names} (exit code {done.returncode}).", todo=line)
+            raise Trouble(
+                f"{end}\n\napt-get could not install {names} (exit code {done.returncode}).",
+                todo=line,
+            )
 
 
 # ---- .venv
@@ -190,9 +242,13 @@ def install(packages: List[str], purpose: str, system: bool) -> None:
 
 def fingerprint(python: Tuple[int, int]) -> str:
     """Changes whenever the installed set might have to."""
-    project = (REPO / "pyproject.toml").read_text(encoding="utf-8").partition("\n[tool.ruff]")[0]  # what follows installs nothing
+    project = (
+        (REPO / "pyproject.toml").read_text(encoding="utf-8").partition("\n[tool.ruff]")[0]
+    )  # what follows installs nothing
     constraints = (REPO / "constraints.txt").read_text(encoding="utf-8")
-    return hashlib.sha256(repr((python, platform.machine(), project, constraints)).encode()).hexdigest()
+    return hashlib.sha256(
+        repr((python, platform.machine(), project, constraints)).encode()
+    ).hexdigest()
 
 
 def read_stamp() -> Dict[str, Any]:
@@ -256,7 +312,11 @@ def check_folder(groups: Sequence[str], usage: Callable[[str], Any] = shutil.dis
 
 
 CAUSES = (  # what pip prints, and what that means: (pattern, what happened, what to do)
-    ("No space left on device", "The disk filled up.", "free some space (for temporary files too, see $TMPDIR), then type the same again"),
+    (
+        "No space left on device",
+        "The disk filled up.",
+        "free some space (for temporary files too, see $TMPDIR), then type the same again",
+    ),
     (
         "(?:New|Timeout|Proxy|Reset)\\w*Error|CERTIFICATE_VERIFY_FAILED|Max retries|Connection refused|timed out|unreachable",
         "The package index could not be reached.",
@@ -267,8 +327,16 @@ CAUSES = (  # what pip prints, and what that means: (pattern, what happened, wha
         "The package index lacks a pinned release for this machine.",
         "is your index complete (`pip config list`)? Does this system use glibc (Alpine does not)?",
     ),
-    ("Permission denied", "A file could not be written.", "make this whole folder yours, then type the same again"),
-    ("", "pip could not install the packages.", "delete the folder .venv and type the same again: that is safe"),
+    (
+        "Permission denied",
+        "A file could not be written.",
+        "make this whole folder yours, then type the same again",
+    ),
+    (
+        "",
+        "pip could not install the packages.",
+        "delete the folder .venv and type the same again: that is safe",
+    ),
 )
 
 
@@ -277,7 +345,9 @@ def explain(log: str, python: str) -> Trouble:
     here = f"Python {python} on {platform.system()} {platform.machine()}"
     for pattern, what, todo in CAUSES:
         if re.search(pattern, log):
-            return Trouble(f"{indented(log, 20)}\n\n{what}", found=f"{here}; the full log is {LOG}", todo=todo)
+            return Trouble(
+                f"{indented(log, 20)}\n\n{what}", found=f"{here}; the full log is {LOG}", todo=todo
+            )
     raise AssertionError("the last pattern matches everything")
 
 
@@ -300,14 +370,25 @@ def set_up(groups: Sequence[str], system: bool = False) -> None:
             VENV.mkdir()
             UNFINISHED.write_text("", encoding="utf-8")
             if run_logged([python, "-m", "venv", str(VENV)]):
-                raise Trouble(f"{indented(LOG.read_text(encoding='utf-8'), 15)}\n\n{python} could not make .venv.", found=f"see {LOG}")
+                raise Trouble(
+                    f"{indented(LOG.read_text(encoding='utf-8'), 15)}\n\n{python} could not make .venv.",
+                    found=f"see {LOG}",
+                )
     elif STAMP.exists():  # ours: if this is interrupted, it is made anew
         UNFINISHED.write_text("", encoding="utf-8")
         STAMP.unlink()
     version = "{}.{}".format(*(ask_python(str(PYTHON)) or "??")[:2])
-    with stage(f"Installing the pinned packages ({', '.join(['base', *groups])}) for Python {version}"):
+    with stage(
+        f"Installing the pinned packages ({', '.join(['base', *groups])}) for Python {version}"
+    ):
         target = f".[{','.join(groups)}]" if groups else "."
-        options = ["--progress-bar=off", "--retries=3", "--constraint=constraints.txt", "--editable", target]
+        options = [
+            "--progress-bar=off",
+            "--retries=3",
+            "--constraint=constraints.txt",
+            "--editable",
+            target,
+        ]
         if run_logged([str(PYTHON), "-m", "pip", "install", *options]):
             if what == "update" and UNFINISHED.exists():
                 UNFINISHED.unlink()  # pip leaves a working set as it was when it cannot download
@@ -320,13 +401,26 @@ def finish(groups: Sequence[str]) -> None:
     """Note that the set-up is complete, as its very last step."""
     answer = ask_python(str(PYTHON))
     if answer is None:
-        raise Trouble(f"{PYTHON} does not start any more.", todo="delete the folder .venv and type the same again")
+        raise Trouble(
+            f"{PYTHON} does not start any more.",
+            todo="delete the folder .venv and type the same again",
+        )
     # JupyterLab asks its makers' server for news through this plugin; nothing here calls the network unasked.
     page = VENV / "etc" / "jupyter" / "labconfig" / "page_config.json"
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}), encoding="utf-8")
-    installed = sorted(str(p.relative_to(VENV)) for p in VENV.glob("lib/python3.*/site-packages/*.dist-info"))
-    stamp = {"fingerprint": fingerprint(answer[:2]), "groups": sorted(groups), "repo": str(REPO), "installed": installed}
+    page.write_text(
+        json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}),
+        encoding="utf-8",
+    )
+    installed = sorted(
+        str(p.relative_to(VENV)) for p in VENV.glob("lib/python3.*/site-packages/*.dist-info")
+    )
+    stamp = {
+        "fingerprint": fingerprint(answer[:2]),
+        "groups": sorted(groups),
+        "repo": str(REPO),
+        "installed": installed,
+    }
     partial = STAMP.with_suffix(".part")
     partial.write_text(json.dumps(stamp, indent=1), encoding="utf-8")
     partial.replace(STAMP)
@@ -339,9 +433,18 @@ def finish(groups: Sequence[str]) -> None:
 
 def ensure_browser(system: bool) -> None:
     """Make sure that the browser tests have a Chromium."""
-    code = "from labkit.hardware import find_browser; raise SystemExit(0 if find_browser() else 3)"
-    if subprocess.run([str(PYTHON), "-c", code], cwd=str(REPO), env=environment(), check=False).returncode == 3:
-        install(["chromium"], "a Chromium or Chrome for the browser tests (LABKIT_BROWSER may name one)", system)
+    code = "from labkit.base.hardware import find_browser; raise SystemExit(0 if find_browser() else 3)"
+    if (
+        subprocess.run(
+            [str(PYTHON), "-c", code], cwd=str(REPO), env=environment(), check=False
+        ).returncode
+        == 3
+    ):
+        install(
+            ["chromium"],
+            "a Chromium or Chrome for the browser tests (LABKIT_BROWSER may name one)",
+            system,
+        )
 
 
 def ensure_emulation(system: bool) -> None:
@@ -354,7 +457,11 @@ def ensure_emulation(system: bool) -> None:
         missing += ["g++-aarch64-linux-gnu"]
     missing += [] if any(map(shutil.which, ("llvm-mca-19", "llvm-mca"))) else ["llvm-19"]
     if missing:
-        install(missing, "QEMU, C compilers or llvm-mca, for the emulated Arm lane and its kernels", system)
+        install(
+            missing,
+            "QEMU, C compilers or llvm-mca, for the emulated Arm lane and its kernels",
+            system,
+        )
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -362,37 +469,62 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     system = argparse.ArgumentParser(add_help=False)
     may = "may install missing Debian packages (CI=true says the same)"
     system.add_argument("--system", action="store_true", default=argparse.SUPPRESS, help=may)
-    parser = argparse.ArgumentParser(prog="bootstrap.py", description="Set up and start the lab.", parents=[system])
+    parser = argparse.ArgumentParser(
+        prog="bootstrap.py", description="Set up and start the lab.", parents=[system]
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     lab = commands.add_parser("lab", help="open the lab in a browser", parents=[system])
     lab.add_argument("--no-browser", action="store_true", help="only print the address")
-    lab.add_argument("--port", type=int, default=8888, help="where to listen, or the next free one (default: 8888)")
+    lab.add_argument(
+        "--port",
+        type=int,
+        default=8888,
+        help="where to listen, or the next free one (default: 8888)",
+    )
     test = commands.add_parser("test", help="run everything that CI runs", parents=[system])
-    test.add_argument("--quick", action="store_true", help="under three minutes: no browser, no slow tests, no notebooks")
+    test.add_argument(
+        "--quick",
+        action="store_true",
+        help="under three minutes: no browser, no slow tests, no notebooks",
+    )
     setup = commands.add_parser("setup", help="only set up", parents=[system])
-    setup.add_argument("--groups", nargs="*", choices=GROUPS, default=list(GROUPS), help="what to be able to do (default: both)")
+    setup.add_argument(
+        "--groups",
+        nargs="*",
+        choices=GROUPS,
+        default=list(GROUPS),
+        help="what to be able to do (default: both)",
+    )
     args = parser.parse_args(argv)
     return args if args.command else parser.error("say what to do: lab, test or setup")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one command; `lab` and `test` go on in labkit.launch, in place of this process."""
+    """Run one command; `lab` and `test` go on in another program, in place of this process."""
     system = "system" in args or os.environ.get("CI", "").lower() in {"1", "true"}
     if os.name != "posix":
-        raise Trouble("This kit runs on Linux and macOS.", found=platform.system(), todo="open WSL and type the same there")
-    groups = read_stamp().get("groups", GROUPS) if args.command == "lab" else getattr(args, "groups", GROUPS)  # lab: as chosen before
+        raise Trouble(
+            "This kit runs on Linux and macOS.",
+            found=platform.system(),
+            todo="open WSL and type the same there",
+        )
+    groups = (
+        read_stamp().get("groups", GROUPS)
+        if args.command == "lab"
+        else getattr(args, "groups", GROUPS)
+    )  # lab: as chosen before
     set_up(groups, system)
     if args.command == "setup":
         return 0
     if args.command == "lab":
-        rest = [f"--port={args.port}"] + ["--no-browser"] * args.no_browser
+        rest = ["-m", "labkit.cli.lab", f"--port={args.port}"] + ["--no-browser"] * args.no_browser
     else:
-        rest = ["--quick"] if args.quick else []
+        rest = [str(REPO / "tests" / "run_all.py")] + ["--quick"] * args.quick
         ensure_emulation(system)
         if not args.quick:
             ensure_browser(system)
     os.chdir(str(REPO))
-    return os.execve(str(PYTHON), [str(PYTHON), "-m", "labkit.launch", args.command, *rest], environment())  # noqa: S606 - no shell wanted
+    return os.execve(str(PYTHON), [str(PYTHON), *rest], environment())  # noqa: S606 - no shell wanted
 
 
 def main(argv: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labkit.chat import Answer, Model, open_model
+    from labkit.proof.ready import Answer, Model, open_model
 
 __version__ = "0.1.0"
 __all__ = ["Answer", "Model", "open_model"]
@@ -20,7 +20,7 @@ __all__ = ["Answer", "Model", "open_model"]
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from labkit import chat
+        from labkit.proof import ready
 
-        return getattr(chat, name)
+        return getattr(ready, name)
     raise AttributeError(f"module 'labkit' has no attribute {name!r}")

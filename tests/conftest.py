@@ -11,9 +11,9 @@ import pytest
 
 if TYPE_CHECKING:
     from labkit import Model
-    from labkit.checkpoints import Checkpoint
-    from labkit.lanes import Lane
-    from labkit.reference import Reference
+    from labkit.engine.lanes import Lane
+    from labkit.inside.reference import Reference
+    from labkit.model.checkpoints import Checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,7 +28,7 @@ def labkit_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def emulated_lane() -> Lane:
     """AArch64 under QEMU, really set up; about ten seconds."""
-    from labkit import lanes
+    from labkit.engine import lanes
 
     if platform.system() != "Linux":
         pytest.skip("the emulated lane needs Linux")
@@ -37,7 +37,7 @@ def emulated_lane() -> Lane:
 
 @pytest.fixture(scope="session")
 def mini() -> Checkpoint:
-    from labkit import checkpoints
+    from labkit.model import checkpoints
 
     return checkpoints.resolve("mini")
 
@@ -45,7 +45,7 @@ def mini() -> Checkpoint:
 @pytest.fixture(scope="session")
 def mini_folder() -> Path:
     """The embedded checkpoint, really converted: int4, as `labkit ask` has it."""
-    from labkit.convert import cached
+    from labkit.proof.ready import cached
 
     return cached("mini")
 
@@ -61,6 +61,6 @@ def mini_model(mini_folder: Path) -> Iterator[Model]:
 
 @pytest.fixture(scope="session")
 def mini_reference(mini: Checkpoint) -> Reference:
-    from labkit.reference import Reference
+    from labkit.inside.reference import Reference
 
     return Reference(mini)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit import command
+from labkit.base import command
+from labkit.base.errors import EngineCrashed, EngineError, EngineTimeout
+from labkit.engine.lanes import Lane, native, parse_features
 from labkit.engine.protocol import Arrays, ProtocolError, read_frame, write_frame
-from labkit.errors import EngineCrashed, EngineError, EngineTimeout
-from labkit.lanes import Lane, native, parse_features
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -26,7 +26,7 @@ class EngineProcess:
     lane
         Where the worker runs; None is this interpreter.
     plugin
-        A QEMU plugin with its options, for an emulated lane (`labkit.counting`).
+        A QEMU plugin with its options, for an emulated lane (`labkit.arm.counting`).
 
     Raises
     ------
@@ -113,7 +113,12 @@ class EngineProcess:
                     self._process.kill()
                     self._process.wait()
         if "error" in header:
-            raise EngineError(op=op, kind=header["error"]["type"], message=header["error"]["message"], log=command.tail(self.log, 4))
+            raise EngineError(
+                op=op,
+                kind=header["error"]["type"],
+                message=header["error"]["message"],
+                log=command.tail(self.log, 4),
+            )
         return header, results
 
     @contextlib.contextmanager

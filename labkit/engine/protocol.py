@@ -34,7 +34,9 @@ def write_frame(stream: IO[bytes], header: dict[str, Any], arrays: Arrays | None
         buffer = io.BytesIO()
         np.lib.format.write_array(buffer, np.asarray(array), version=(1, 0), allow_pickle=False)
         blobs[name] = buffer.getvalue()
-    text = json.dumps({**header, "arrays": {name: len(blob) for name, blob in blobs.items()}}).encode()
+    text = json.dumps(
+        {**header, "arrays": {name: len(blob) for name, blob in blobs.items()}}
+    ).encode()
     stream.write(MAGIC + struct.pack("<I", len(text)) + text + b"".join(blobs.values()))
     stream.flush()
 
@@ -54,19 +56,25 @@ def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], Arrays]:
     if magic != MAGIC:
         raise ProtocolError(f"expected a frame that begins with {MAGIC!r}, received {start!r}")
     if length > MAX_HEADER_BYTES:
-        raise ProtocolError(f"expected a header of at most {MAX_HEADER_BYTES} bytes, received one of {length}")
+        raise ProtocolError(
+            f"expected a header of at most {MAX_HEADER_BYTES} bytes, received one of {length}"
+        )
     try:
         header = json.loads(_exactly(stream, length))
         sizes = {str(name): int(size) for name, size in header.pop("arrays").items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ProtocolError(f"expected a JSON header with 'arrays', received something else: {error}") from error
+        raise ProtocolError(
+            f"expected a JSON header with 'arrays', received something else: {error}"
+        ) from error
     arrays = {}
     for name, size in sizes.items():
         blob = io.BytesIO(_exactly(stream, size))
         try:
             arrays[name] = np.lib.format.read_array(blob, allow_pickle=False)
         except Exception as error:  # NumPy's reader has no one class for what it cannot read
-            raise ProtocolError(f"expected {name!r} as npy, received something else: {error}") from error
+            raise ProtocolError(
+                f"expected {name!r} as npy, received something else: {error}"
+            ) from error
     return header, arrays
 
 

@@ -26,7 +26,11 @@ import numpy as np
 from labkit.engine.protocol import Arrays, read_frame, write_frame
 
 CPU_ENABLE_KLEIDIAI = 16  # Interpreter::HintMode in MNN 3.6.1's include/MNN/Interpreter.hpp
-MEMORY = {"normal": 0, "high": 1, "low": 2}  # BackendConfig::MemoryMode; the module API takes ints and ignores strings silently
+MEMORY = {
+    "normal": 0,
+    "high": 1,
+    "low": 2,
+}  # BackendConfig::MemoryMode; the module API takes ints and ignores strings silently
 PRECISION = {"normal": 0, "high": 1, "low": 2}
 SNAPSHOT = 0x4C41424B  # "LABK": the system call getpgid of this number means "write down" to labkit/counting.c
 Reply = tuple[dict[str, Any], Arrays]
@@ -34,12 +38,23 @@ Reply = tuple[dict[str, Any], Arrays]
 
 def chat_config(directory: str, *, threads: int, precision: str, memory: str) -> dict[str, Any]:
     """What MNN-LLM is opened with: a converted model's own ``config.json``, with these options for both of its parts, greedy."""
-    options = {"thread_num": threads, "precision": precision, "memory": memory, "backend_type": "cpu"}
+    options = {
+        "thread_num": threads,
+        "precision": precision,
+        "memory": memory,
+        "backend_type": "cpu",
+    }
     with open(os.path.join(directory, "config.json"), encoding="utf-8") as file:
         config: dict[str, Any] = json.load(file)
     # The vision part's options are read only here: set_config({"mllm": …}) is ignored.
     # async off: vision is over when its time is taken.
-    return config | {**options, "mllm": options, "base_dir": directory + "/", "async": False, "sampler_type": "greedy"}
+    return config | {
+        **options,
+        "mllm": options,
+        "base_dir": directory + "/",
+        "async": False,
+        "sampler_type": "greedy",
+    }
 
 
 class Worker:
@@ -69,7 +84,12 @@ class Worker:
         """Open a converted model for chatting; threads, precision and memory hold for both of its parts."""
         import MNN.llm
 
-        config = chat_config(request["directory"], threads=request["threads"], precision=request["precision"], memory=request["memory"])
+        config = chat_config(
+            request["directory"],
+            threads=request["threads"],
+            precision=request["precision"],
+            memory=request["memory"],
+        )
         folder = tempfile.TemporaryDirectory()  # not beside the model, which may be read only
         path = os.path.join(folder.name, "config.json")
         with open(path, "w", encoding="utf-8") as file:
@@ -102,20 +122,37 @@ class Worker:
             bgr = np.ascontiguousarray(image[:, :, ::-1])  # what MNN's image path expects
             data = F.const(bgr, list(bgr.shape), F.NHWC, F.uint8)
             text = model.apply_chat_template("<img>image_0</img>" + request["question"])
-            ids = model.tokenizer_encode({"text": text, "images": [{"data": data, "height": bgr.shape[0], "width": bgr.shape[1]}]})
+            ids = model.tokenizer_encode(
+                {
+                    "text": text,
+                    "images": [{"data": data, "height": bgr.shape[0], "width": bgr.shape[1]}],
+                }
+            )
         vision_s = time.perf_counter() - start
         visual = sum(token == request["image_pad"] for token in ids)
         rows, cols = (0, 0) if image is None else (image.shape[0] // 28, image.shape[1] // 28)
         if visual != rows * cols:
-            raise RuntimeError(f"expected {rows * cols} visual tokens for this picture, MNN made {visual}")
+            raise RuntimeError(
+                f"expected {rows * cols} visual tokens for this picture, MNN made {visual}"
+            )
         start = time.perf_counter()
         mrope = request["positions"] == "mrope"
         position = len(ids) - (visual - max(rows, cols) if mrope else 0)
-        logits = self._prefill(ids, position, request["image_pad"] if mrope and rows > cols else None)
+        logits = self._prefill(
+            ids, position, request["image_pad"] if mrope and rows > cols else None
+        )
         prefill_s = time.perf_counter() - start
         prompt = [int(token) for token in ids]
         pieces = [_token_bytes(llm, token).decode("utf-8", "replace") for token in prompt]
-        self.send({"event": "prompt", "tokens": prompt, "pieces": pieces, "vision_s": vision_s, "prefill_s": prefill_s})
+        self.send(
+            {
+                "event": "prompt",
+                "tokens": prompt,
+                "pieces": pieces,
+                "vision_s": vision_s,
+                "prefill_s": prefill_s,
+            }
+        )
         first = logits
         tokens: list[int] = []
         text, finished, decoder = "", False, codecs.getincrementaldecoder("utf-8")("replace")
@@ -136,8 +173,16 @@ class Worker:
         rest = decoder.decode(b"", True)
         if rest:
             self.send({"event": "piece", "token": None, "text": rest})
-        numbers = {"prompt": prompt, "visual_tokens": visual, "vision_s": vision_s, "prefill_s": prefill_s, "decode_s": decode_s}
-        return {"text": text + rest, "tokens": tokens, "finished": finished, **numbers}, {"first_logits": first}
+        numbers = {
+            "prompt": prompt,
+            "visual_tokens": visual,
+            "vision_s": vision_s,
+            "prefill_s": prefill_s,
+            "decode_s": decode_s,
+        }
+        return {"text": text + rest, "tokens": tokens, "finished": finished, **numbers}, {
+            "first_logits": first
+        }
 
     def _prefill(self, ids: list[int], position: int, tall: int | None) -> np.ndarray:
         """The logits after a prompt whose next token stands at ``position``; ``tall`` is the id of a tall picture's tokens.
@@ -176,7 +221,9 @@ class Worker:
         start = time.perf_counter()
         runtime = nn.create_runtime_manager((options,))
         runtime.set_hint(CPU_ENABLE_KLEIDIAI, int(request["kleidiai"]))
-        module = nn.load_module_from_file(request["file"], request["inputs"], request["outputs"], runtime_manager=runtime)
+        module = nn.load_module_from_file(
+            request["file"], request["inputs"], request["outputs"], runtime_manager=runtime
+        )
         self.modules[request["key"]] = (module, request["inputs"], request["outputs"], runtime)
         return {"load_s": time.perf_counter() - start}, {}
 
@@ -186,7 +233,10 @@ class Worker:
 
         module, inputs, outputs, _ = self.modules[request["key"]]
         kinds = {"f": F.float, "i": F.int}
-        given = [F.const(a, list(a.shape), F.NCHW, kinds[a.dtype.kind]) for a in (np.ascontiguousarray(arrays[name]) for name in inputs)]
+        given = [
+            F.const(a, list(a.shape), F.NCHW, kinds[a.dtype.kind])
+            for a in (np.ascontiguousarray(arrays[name]) for name in inputs)
+        ]
         elapsed_s, results = [], []
         for _ in range(request["repeat"]):
             start = time.perf_counter()
@@ -194,7 +244,10 @@ class Worker:
             for variable in results:
                 variable.read()  # computed only when it is read
             elapsed_s.append(time.perf_counter() - start)
-        return {"elapsed_s": elapsed_s}, {name: np.array(F.convert(v, F.NCHW).read()) for name, v in zip(outputs, results, strict=True)}
+        return {"elapsed_s": elapsed_s}, {
+            name: np.array(F.convert(v, F.NCHW).read())
+            for name, v in zip(outputs, results, strict=True)
+        }
 
     def graph(self, request: dict[str, Any], arrays: Arrays) -> Reply:
         """The operators of one .mnn file: type, name, and the names of its input and output tensors."""
@@ -216,7 +269,9 @@ class Worker:
 
     def snapshot(self, request: dict[str, Any], arrays: Arrays) -> Reply:
         """Ask the plugin that counts instructions to write down what it has; says where libraries lie in memory."""
-        with contextlib.suppress(OSError):  # no such process group, which the plugin knows for its signal
+        with contextlib.suppress(
+            OSError
+        ):  # no such process group, which the plugin knows for its signal
             os.getpgid(SNAPSHOT)
         with open("/proc/self/maps", encoding="utf-8") as file:
             return {"maps": file.read()}, {}
@@ -229,12 +284,20 @@ class Worker:
     def memory(self, request: dict[str, Any], arrays: Arrays) -> Reply:
         """The most memory this process has held, in bytes."""
         status = "/proc/self/status"
-        if os.path.exists(status):  # Linux, where getrusage would count the parent's memory from before this program began
+        if os.path.exists(
+            status
+        ):  # Linux, where getrusage would count the parent's memory from before this program began
             with open(status, encoding="utf-8") as file:
-                return {"peak_bytes": next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))}, {}
+                return {
+                    "peak_bytes": next(
+                        int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM")
+                    )
+                }, {}
         import resource
 
-        return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}, {}  # bytes on macOS
+        return {
+            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        }, {}  # bytes on macOS
 
 
 def _layer(op: dict[str, Any]) -> dict[str, Any] | None:
@@ -258,7 +321,17 @@ def _token_bytes(llm: Any, token: int) -> bytes:
         return bytes(error.object)
 
 
-OPERATIONS = ("hello", "load_chat", "ask", "load_module", "forward", "graph", "snapshot", "release", "memory")
+OPERATIONS = (
+    "hello",
+    "load_chat",
+    "ask",
+    "load_module",
+    "forward",
+    "graph",
+    "snapshot",
+    "release",
+    "memory",
+)
 
 
 def serve(requests: BinaryIO, replies: BinaryIO, kind: type[Worker] = Worker) -> None:
@@ -271,7 +344,9 @@ def serve(requests: BinaryIO, replies: BinaryIO, kind: type[Worker] = Worker) ->
             return
         try:
             if request.get("op") not in OPERATIONS:
-                raise ValueError(f"expected one of {', '.join(OPERATIONS)}, received {request.get('op')!r}")
+                raise ValueError(
+                    f"expected one of {', '.join(OPERATIONS)}, received {request.get('op')!r}"
+                )
             header, results = getattr(worker, request["op"])(request, arrays)
         except Exception as error:
             write_frame(replies, {"error": {"type": type(error).__name__, "message": str(error)}})

@@ -28,7 +28,9 @@ def main(library: str, job: str, out: str) -> None:
     base = min(int(line.split("-")[0], 16) for line in maps.splitlines() if line.endswith(library))
 
     def call(name: str, *arguments: Any) -> None:
-        places = [a.ctypes.data_as(ctypes.c_void_p) if isinstance(a, np.ndarray) else a for a in arguments]
+        places = [
+            a.ctypes.data_as(ctypes.c_void_p) if isinstance(a, np.ndarray) else a for a in arguments
+        ]
         sizes = [ctypes.c_size_t(a) if isinstance(a, int) else a for a in places]
         ctypes.CFUNCTYPE(None)(base + int(given[f"at_{name}"]))(*sizes)
 
@@ -36,13 +38,44 @@ def main(library: str, job: str, out: str) -> None:
         with contextlib.suppress(OSError):  # there is no such process; the counter has heard it
             os.getpgid(SNAPSHOT)
 
-    packed = np.zeros((-(-n // OUTPUTS), k // BLOCK * 96 + 16), np.uint8)  # the last 16 bytes are the bias
-    call("rhs", 1, n, k, OUTPUTS, KR, SR, BLOCK, given["rhs"], given["zero"], None, given["scale"], packed, 0, np.array([1, 8], np.int8))
+    packed = np.zeros(
+        (-(-n // OUTPUTS), k // BLOCK * 96 + 16), np.uint8
+    )  # the last 16 bytes are the bias
+    call(
+        "rhs",
+        1,
+        n,
+        k,
+        OUTPUTS,
+        KR,
+        SR,
+        BLOCK,
+        given["rhs"],
+        given["zero"],
+        None,
+        given["scale"],
+        packed,
+        0,
+        np.array([1, 8], np.int8),
+    )
     activations = np.zeros(-(-m // tile) * tile * k // BLOCK * (BLOCK + 8), np.uint8)
     result = np.zeros((m, n), np.float32)
     mark()
     call("lhs", m, k, BLOCK, tile, KR, SR, 0, x, 4 * k, activations)
-    call("kernel", m, n, k, BLOCK, activations, packed, result, 4 * n, 4, ctypes.c_float(-3e38), ctypes.c_float(3e38))
+    call(
+        "kernel",
+        m,
+        n,
+        k,
+        BLOCK,
+        activations,
+        packed,
+        result,
+        4 * n,
+        4,
+        ctypes.c_float(-3e38),
+        ctypes.c_float(3e38),
+    )
     mark()
     np.savez(out, packed=packed, result=result, maps=np.array(maps))
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from labkit.weights import QuantizedLinear, quantize
+from labkit.model.weights import QuantizedLinear, quantize
 
 BLOCK, OUTPUTS = 32, 4
 MIDDLE = 8  # what is subtracted from a code, so that 4 bits hold it as two's complement
-PACKED = np.dtype([("nibbles", np.uint8, (2, OUTPUTS, 8)), ("offset", "<f4", OUTPUTS), ("scale", "<f4", OUTPUTS)])
+PACKED = np.dtype(
+    [("nibbles", np.uint8, (2, OUTPUTS, 8)), ("offset", "<f4", OUTPUTS), ("scale", "<f4", OUTPUTS)]
+)
 
 
 def whole_blocks(x: np.ndarray) -> np.ndarray:
@@ -22,7 +24,12 @@ def whole_blocks(x: np.ndarray) -> np.ndarray:
 
 def quantize_weights(weight: np.ndarray) -> QuantizedLinear:
     """Weights (outputs, columns) as codes by blocks of 32 columns; the last block is filled up with copies, which change no scale."""
-    return quantize(np.pad(np.asarray(weight, np.float32), ((0, 0), (0, -weight.shape[1] % BLOCK)), mode="edge"), block_size=BLOCK)
+    return quantize(
+        np.pad(
+            np.asarray(weight, np.float32), ((0, 0), (0, -weight.shape[1] % BLOCK)), mode="edge"
+        ),
+        block_size=BLOCK,
+    )
 
 
 def offsets(linear: QuantizedLinear) -> np.ndarray:
@@ -55,11 +62,15 @@ def pack(linear: QuantizedLinear) -> np.ndarray:
     rows = np.minimum(np.arange(-(-len(linear.codes) // OUTPUTS) * OUTPUTS), len(linear.codes) - 1)
     groups, blocks = len(rows) // OUTPUTS, linear.scale.shape[1]
     nibbles = linear.codes[rows] ^ MIDDLE  # the same four bits as code - 8
-    halves = nibbles.reshape(groups, OUTPUTS, blocks, 2, 2, 8).transpose(3, 0, 2, 4, 1, 5)  # half, group, block, i, output, j
+    halves = nibbles.reshape(groups, OUTPUTS, blocks, 2, 2, 8).transpose(
+        3, 0, 2, 4, 1, 5
+    )  # half, group, block, i, output, j
     packed = np.empty((groups, blocks), PACKED)
     packed["nibbles"] = halves[0] | halves[1] << 4
     packed["offset"] = offsets(linear)[rows].reshape(groups, OUTPUTS, blocks).swapaxes(1, 2)
-    packed["scale"] = linear.scale[rows].reshape(groups, OUTPUTS, blocks).swapaxes(1, 2) / np.float32(16)
+    packed["scale"] = linear.scale[rows].reshape(groups, OUTPUTS, blocks).swapaxes(
+        1, 2
+    ) / np.float32(16)
     return packed
 
 
@@ -99,7 +110,9 @@ def product(x: np.ndarray, linear: QuantizedLinear) -> np.ndarray:
     total, offset = np.zeros((len(a), len(codes)), np.float32), offsets(linear)
     for block in range(linear.scale.shape[1]):
         columns = np.s_[BLOCK * block : BLOCK * block + BLOCK]
-        dots = rows[:, columns] @ codes[:, columns].T * np.float32(16)  # sixteen times, as the kernels have them
+        dots = (
+            rows[:, columns] @ codes[:, columns].T * np.float32(16)
+        )  # sixteen times, as the kernels have them
         total = total + linear.scale[:, block] / np.float32(16) * dots
         total = total + offset[:, block] * rows[:, columns].sum(1)[:, None]
     result: np.ndarray = total * row_scale[:, None]

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from labkit import hardware, lanes, paths
-from labkit.errors import CountingFailed, KernelError, LaneNotReady, LaneSetupFailed
+from labkit.base import hardware, paths
+from labkit.base.errors import CountingFailed, KernelError, LaneNotReady, LaneSetupFailed
+from labkit.base.show import Table
+from labkit.engine import lanes
 from labkit.kernels import reference, running, static, wheel
 from labkit.kernels.running import KERNELS, Count, example
 from labkit.kernels.static import Model
-from labkit.plots import Table
 
 SHAPE = (64, 256, 1024)
 """What the lesson counts: rows, outputs, columns."""
@@ -61,8 +62,17 @@ class Report:
     @property
     def label(self) -> str:
         """Where the numbers come from."""
-        where = "recorded when this lesson was made, not on this machine" if self.recorded else "made on this machine"
-        return "\n".join([f"{where}, with {', '.join(self.made_with)}", *(f"not here: {what}" for what in self.missing)])
+        where = (
+            "recorded when this lesson was made, not on this machine"
+            if self.recorded
+            else "made on this machine"
+        )
+        return "\n".join(
+            [
+                f"{where}, with {', '.join(self.made_with)}",
+                *(f"not here: {what}" for what in self.missing),
+            ]
+        )
 
     def count(self, kernel: str) -> Count:
         """The counts of one kernel."""
@@ -74,29 +84,66 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        kinds = {"counts_are": "executed instructions, not time", "models_are": "static models by llvm-mca, not measurements"}
-        return {"schema": 1, **kinds, **asdict(self), "counts": [count.to_dict() for count in self.counts]}
+        kinds = {
+            "counts_are": "executed instructions, not time",
+            "models_are": "static models by llvm-mca, not measurements",
+        }
+        return {
+            "schema": 1,
+            **kinds,
+            **asdict(self),
+            "counts": [count.to_dict() for count in self.counts],
+        }
 
     def counts_table(self) -> Table:
         """Each kernel: multiply-adds to an instruction, how far that is from the limit, and what share multiplies."""
-        header = ("kernel", "rows", "instructions", "MACs/instruction", "limit", "reached", "smmla, sdot", "other vector", "load")
+        header = (
+            "kernel",
+            "rows",
+            "instructions",
+            "MACs/instruction",
+            "limit",
+            "reached",
+            "smmla, sdot",
+            "other vector",
+            "load",
+        )
         rows = []
         for c in self.counts:
             has = c.by_class
             shares = (has["smmla"] + has["sdot"], has["int_simd"] + has["fp_simd"], has["load"])
-            numbers = (f"{c.instructions:,}", f"{c.per_instruction:.2f}", str(c.limit), f"{c.per_instruction / c.limit:.0%}")
-            rows.append([c.kernel, str(c.rows), *numbers, *(f"{n / c.instructions:.0%}" for n in shares)])
+            numbers = (
+                f"{c.instructions:,}",
+                f"{c.per_instruction:.2f}",
+                str(c.limit),
+                f"{c.per_instruction / c.limit:.0%}",
+            )
+            rows.append(
+                [c.kernel, str(c.rows), *numbers, *(f"{n / c.instructions:.0%}" for n in shares)]
+            )
         return Table(header, rows)
 
     def models_table(self) -> Table:
         """Each core: multiply-adds to a cycle of each kernel, at best."""
         kernels = list(dict.fromkeys(model.kernel for model in self.models))
-        rates = {(m.kernel, m.core): "–" if m.per_cycle is None else f"{m.per_cycle:.2f}" for m in self.models}
-        return Table(("core", *kernels), [[core, *(rates[kernel, core] for kernel in kernels)] for core in static.CORES] if kernels else [])
+        rates = {
+            (m.kernel, m.core): "–" if m.per_cycle is None else f"{m.per_cycle:.2f}"
+            for m in self.models
+        }
+        return Table(
+            ("core", *kernels),
+            [[core, *(rates[kernel, core] for kernel in kernels)] for core in static.CORES]
+            if kernels
+            else [],
+        )
 
 
 def measure(
-    rows: int = SHAPE[0], outputs: int = SHAPE[1], width: int = SHAPE[2], *, on_step: Callable[[str], None] = lambda _: None
+    rows: int = SHAPE[0],
+    outputs: int = SHAPE[1],
+    width: int = SHAPE[2],
+    *,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Compile, check, count and model all kernels on a shape; the wheel's KleidiAI, too, where the emulated lane is set up.
 
@@ -107,8 +154,14 @@ def measure(
     """
     on_step("compile the kernels, compare their results with NumPy's")
     program, missing, alike = running.build(), [], None
-    problems = [example(1 if kernel.endswith("gemv") else rows, outputs, width, kernel=kernel) for kernel in KERNELS]
-    checked = [*problems, *(example(*shape, kernel=kernel) for shape in SHAPES for kernel in KERNELS)]
+    problems = [
+        example(1 if kernel.endswith("gemv") else rows, outputs, width, kernel=kernel)
+        for kernel in KERNELS
+    ]
+    checked = [
+        *problems,
+        *(example(*shape, kernel=kernel) for shape in SHAPES for kernel in KERNELS),
+    ]
     for problem, (kernel, result) in zip(checked, running.solve(checked), strict=True):
         if not np.array_equal(result, reference.product(problem.x, problem.linear)):
             raise KernelError(
@@ -116,10 +169,16 @@ def measure(
             )
     on_step("count instructions")
     counts = running.count(problems)
-    ladder = [example(m, 64, width, kernel=kernel) for m in range(1, 13) for kernel in ("dotprod_gemv", "i8mm_gemm")]
+    ladder = [
+        example(m, 64, width, kernel=kernel)
+        for m in range(1, 13)
+        for kernel in ("dotprod_gemv", "i8mm_gemm")
+    ]
     steps = [count.instructions for count in running.count(ladder)]
     pair = [example(1, 8, 64), example(8, 8, 64)]
-    chosen = {cpu: tuple(kernel for kernel, _ in running.solve(pair, cpu=cpu)) for cpu in lanes.CPUS}
+    chosen = {
+        cpu: tuple(kernel for kernel, _ in running.solve(pair, cpu=cpu)) for cpu in lanes.CPUS
+    }
     loops = {kernel: static.hot_loop(program, kernel) for kernel in KERNELS}
     try:
         lane = lanes.emulated("max")
@@ -128,11 +187,16 @@ def measure(
             packed, _, count = wheel.run(problem, lane)
             counts.append(count)
             alike = packed.tobytes() == reference.pack(problem.linear).tobytes()
-            loops[count.kernel] = static.hot_loop(lane.library, f"kai_kernel_{wheel.FORMS[form]}", around=True)
+            loops[count.kernel] = static.hot_loop(
+                lane.library, f"kai_kernel_{wheel.FORMS[form]}", around=True
+            )
     except (LaneNotReady, KernelError) as error:
         missing.append(f"KleidiAI's own kernels: {error}")
     models: list[Model] = []
-    made_with = [hardware.printed_by([*running.toolchain().compiler, "--version"]).partition("\n")[0], lanes.qemu_version("qemu-aarch64")]
+    made_with = [
+        hardware.printed_by([*running.toolchain().compiler, "--version"]).partition("\n")[0],
+        lanes.qemu_version("qemu-aarch64"),
+    ]
     try:
         made_with.append(static.tools()[2])
         on_step("model cycles")
@@ -148,7 +212,10 @@ def measure(
 def recorded() -> Report:
     """What `measure` gave where this lesson was made."""
     content = json.loads((paths.data_dir() / "kernels.json").read_text(encoding="utf-8"))
-    counts = tuple(Count(**{name: row[name] for name in Count.__dataclass_fields__}) for row in content["counts"])
+    counts = tuple(
+        Count(**{name: row[name] for name in Count.__dataclass_fields__})
+        for row in content["counts"]
+    )
     models = tuple(Model(**row) for row in content["models"])
     return Report(
         shape=tuple(content["shape"]), made_with=tuple(content["made_with"]), equal=content["equal"], packed_alike=content["packed_alike"],

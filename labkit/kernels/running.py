@@ -16,18 +16,43 @@ from typing import Any
 
 import numpy as np
 
-from labkit import command, counting, paths
-from labkit.errors import CommandFailed, KernelError
+from labkit.arm import counting
+from labkit.base import command, paths
+from labkit.base.errors import CommandFailed, KernelError
 from labkit.kernels import reference
-from labkit.weights import QuantizedLinear
+from labkit.model.weights import QuantizedLinear
 
-KERNELS = ("scalar_gemv", "scalar_gemm", "neon_gemv", "neon_gemm", "dotprod_gemv", "dotprod_gemm", "i8mm_gemv", "i8mm_gemm")
-LIMITS = {"scalar": 1, "neon": 8, "dotprod": 16, "i8mm": 32, "kleidiai_gemv": 16, "kleidiai_gemm": 32}
+KERNELS = (
+    "scalar_gemv",
+    "scalar_gemm",
+    "neon_gemv",
+    "neon_gemm",
+    "dotprod_gemv",
+    "dotprod_gemm",
+    "i8mm_gemv",
+    "i8mm_gemm",
+)
+LIMITS = {
+    "scalar": 1,
+    "neon": 8,
+    "dotprod": 16,
+    "i8mm": 32,
+    "kleidiai_gemv": 16,
+    "kleidiai_gemm": 32,
+}
 """Multiply-adds of the best instruction that a kernel uses: madd, smlal, sdot, smmla."""
 FOLDER = Path(__file__).parent
 SOURCES = {"neon.c": "", "main.c": "", "dotprod.c": "+dotprod", "i8mm.c": "+i8mm"}
 # No fused float operations, so that results have the same bits everywhere; and no vectors but those that are written out.
-OPTIONS = ("-std=gnu11", "-O3", "-fno-tree-vectorize", "-fno-tree-slp-vectorize", "-ffp-contract=off", "-Wall", "-Wextra")
+OPTIONS = (
+    "-std=gnu11",
+    "-O3",
+    "-fno-tree-vectorize",
+    "-fno-tree-slp-vectorize",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+)
 INSTALL = "sudo apt-get install g++-aarch64-linux-gnu qemu-user"
 
 
@@ -41,7 +66,11 @@ class Toolchain:
 
     def target(self, extra: str) -> str:
         """The option for a CPU that has NEON and ``extra``; gcc and ziglang know it by other names."""
-        return f"-mcpu=generic{extra}" if self.name == "ziglang" else f"-march=armv8{'.2' if extra else ''}-a{extra}"
+        return (
+            f"-mcpu=generic{extra}"
+            if self.name == "ziglang"
+            else f"-march=armv8{'.2' if extra else ''}-a{extra}"
+        )
 
 
 def toolchain() -> Toolchain:
@@ -62,9 +91,15 @@ def toolchain() -> Toolchain:
     if qemu and cross:
         return Toolchain(name="aarch64-linux-gnu-gcc", compiler=(cross,), qemu=qemu)
     if qemu and find_spec("ziglang"):
-        return Toolchain(name="ziglang", compiler=(sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl"), qemu=qemu)
+        return Toolchain(
+            name="ziglang",
+            compiler=(sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl"),
+            qemu=qemu,
+        )
     lacking = "a compiler for AArch64" if qemu else "QEMU, which runs AArch64 programs,"
-    raise KernelError(f"expected {lacking} on this {platform.machine()} machine, found none. Type: {INSTALL}")
+    raise KernelError(
+        f"expected {lacking} on this {platform.machine()} machine, found none. Type: {INSTALL}"
+    )
 
 
 def build(changed: Mapping[str, str] | None = None) -> Path:
@@ -81,7 +116,9 @@ def build(changed: Mapping[str, str] | None = None) -> Path:
         Without a compiler, or if it refuses; with what it says.
     """
     tools = toolchain()
-    texts = {name: (FOLDER / name).read_text(encoding="utf-8") for name in ("kernels.h", *SOURCES)} | dict(changed or {})
+    texts = {
+        name: (FOLDER / name).read_text(encoding="utf-8") for name in ("kernels.h", *SOURCES)
+    } | dict(changed or {})
     folder = paths.cache_dir() / "kernels"
     folder.mkdir(exist_ok=True)
 
@@ -90,9 +127,17 @@ def build(changed: Mapping[str, str] | None = None) -> Path:
         result = folder / f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.o"
         if not result.is_file():
             try:
-                command.run([*tools.compiler, *words, "-o", "made.o"], log=work / "log", timeout_s=300, cwd=work, env={"LC_ALL": "C"})
+                command.run(
+                    [*tools.compiler, *words, "-o", "made.o"],
+                    log=work / "log",
+                    timeout_s=300,
+                    cwd=work,
+                    env={"LC_ALL": "C"},
+                )
             except CommandFailed as error:
-                said = [line for line in error.output.splitlines() if " error: " in line] or [error.output]
+                said = [line for line in error.output.splitlines() if " error: " in line] or [
+                    error.output
+                ]
                 raise KernelError(f"the kernels did not compile: {said[0]}") from error
             os.replace(work / "made.o", result)
         return str(result)
@@ -100,8 +145,18 @@ def build(changed: Mapping[str, str] | None = None) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         for source, text in texts.items():
             (Path(name) / source).write_text(text, encoding="utf-8")
-        objects = [made(Path(name), source, *OPTIONS, tools.target(extra), "-c", source) for source, extra in SOURCES.items()]
-        return Path(made(Path(name), "kernels", *(["-static"] if platform.system() == "Linux" else []), *objects))
+        objects = [
+            made(Path(name), source, *OPTIONS, tools.target(extra), "-c", source)
+            for source, extra in SOURCES.items()
+        ]
+        return Path(
+            made(
+                Path(name),
+                "kernels",
+                *(["-static"] if platform.system() == "Linux" else []),
+                *objects,
+            )
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +176,9 @@ class Problem:
         """As ``main.c`` reads it."""
         x, packed = reference.whole_blocks(self.x), reference.pack(self.linear)
         number = -1 if self.kernel == "best" else KERNELS.index(self.kernel)
-        head = np.array([number, len(x), packed.shape[1], packed.shape[0] * reference.OUTPUTS], np.int32)
+        head = np.array(
+            [number, len(x), packed.shape[1], packed.shape[0] * reference.OUTPUTS], np.int32
+        )
         return head.tobytes() + x.tobytes() + packed.tobytes()
 
 
@@ -133,7 +190,12 @@ def example(rows: int, outputs: int, width: int, *, kernel: str = "best", seed: 
 
 
 def solve(
-    problems: Sequence[Problem], *, cpu: str = "max", program: Path | None = None, plugin: str = "", timeout_s: float = 300
+    problems: Sequence[Problem],
+    *,
+    cpu: str = "max",
+    program: Path | None = None,
+    plugin: str = "",
+    timeout_s: float = 300,
 ) -> list[tuple[str, np.ndarray]]:
     """Run problems in one process.
 
@@ -142,7 +204,7 @@ def solve(
     problems
         What to compute.
     cpu
-        The emulated CPU, of `labkit.lanes.CPUS`; natively it is the CPU that is there.
+        The emulated CPU, of `labkit.engine.lanes.CPUS`; natively it is the CPU that is there.
     program
         From `build`; by default of the unchanged sources.
     plugin
@@ -167,8 +229,15 @@ def solve(
         emulated = [str(tools.qemu), "-cpu", cpu, *(["-plugin", plugin] if plugin else [])]
         names: list[str] = []
         try:
-            argv = [*(emulated if plugin or tools.name != "native" else []), str(program), str(given), str(got)]
-            command.run(argv, log=log, timeout_s=timeout_s, on_line=names.append, cwd=log.parent)  # where a core may fall
+            argv = [
+                *(emulated if plugin or tools.name != "native" else []),
+                str(program),
+                str(given),
+                str(got),
+            ]
+            command.run(
+                argv, log=log, timeout_s=timeout_s, on_line=names.append, cwd=log.parent
+            )  # where a core may fall
         except CommandFailed as error:
             raise KernelError(
                 f"the kernels' program did not end well on {cpu}: {error.reason}. It said: {error.output or 'nothing'}"
@@ -215,7 +284,11 @@ class Count:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self) | {"macs": self.macs, "macs_per_instruction": round(self.per_instruction, 3), "limit": self.limit}
+        return asdict(self) | {
+            "macs": self.macs,
+            "macs_per_instruction": round(self.per_instruction, 3),
+            "limit": self.limit,
+        }
 
 
 def count(problems: Sequence[Problem]) -> list[Count]:
@@ -227,17 +300,32 @@ def count(problems: Sequence[Problem]) -> list[Count]:
         Without QEMU, a compiler, or the counter.
     """
     if toolchain().qemu is None:
-        raise KernelError("instructions are counted under QEMU, on Linux; there is none on PATH. Type: sudo apt-get install qemu-user")
+        raise KernelError(
+            "instructions are counted under QEMU, on Linux; there is none on PATH. Type: sudo apt-get install qemu-user"
+        )
     with tempfile.TemporaryDirectory(prefix="labkit-kernels-") as folder:
         prefix = Path(folder) / "snapshot"
         solved = solve(problems, plugin=f"{counting.plugin()},out={prefix}")
         program = build()  # static: it lies where its symbols say
         maps = f"{counting.first_address(program):x}-{1 << 40:x} r-xp 00000000 00:00 0  {program}"
-        counts = [counting.between(Path(f"{prefix}.{2 * i}"), Path(f"{prefix}.{2 * i + 1}"), maps) for i in range(len(problems))]
-    return [counted(name, p, c, inside=(name,), quantise="quantise_row") for (name, _), p, c in zip(solved, problems, counts, strict=True)]
+        counts = [
+            counting.between(Path(f"{prefix}.{2 * i}"), Path(f"{prefix}.{2 * i + 1}"), maps)
+            for i in range(len(problems))
+        ]
+    return [
+        counted(name, p, c, inside=(name,), quantise="quantise_row")
+        for (name, _), p, c in zip(solved, problems, counts, strict=True)
+    ]
 
 
-def counted(kernel: str, problem: Problem, counts: counting.Counts, *, inside: tuple[str, ...], quantise: str) -> Count:
+def counted(
+    kernel: str,
+    problem: Problem,
+    counts: counting.Counts,
+    *,
+    inside: tuple[str, ...],
+    quantise: str,
+) -> Count:
     """A problem's counts: of the functions whose names begin with one of ``inside``, and of the one that quantises."""
     names, (rows, outputs, width) = [name for _, name in counts.functions], problem.shape
     classes = counts.table[[name.startswith(inside) for name in names]].sum(0)

@@ -15,15 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
-from labkit import command, counting, hardware
-from labkit.errors import CommandFailed, KernelError
+from labkit.arm import counting
+from labkit.base import command, hardware
+from labkit.base.errors import CommandFailed, KernelError
 
 CORES = {
     "cortex-a55": "in order, 2017", "cortex-a510": "in order, 2021", "cortex-a78": "2020", "cortex-x2": "2021", "neoverse-n1": "2019",
     "neoverse-n2": "2021", "neoverse-v1": "2020", "neoverse-v2": "2022", "apple-m1": "2020",
 }  # fmt: skip
 SCHEDULES = {"A57": "cortex-a57", "Cy": "Apple's Cyclone of 2013"} | {
-    re.sub("cortex-a", "CortexA", core).removeprefix("neoverse-").upper().replace("CORTEXA", "CortexA"): core for core in CORES
+    re.sub("cortex-a", "CortexA", core)
+    .removeprefix("neoverse-")
+    .upper()
+    .replace("CORTEXA", "CortexA"): core
+    for core in CORES
 }
 OLDEST, ITERATIONS = 17, 200
 
@@ -66,11 +71,21 @@ def tools() -> tuple[str, str, str]:
     KernelError
         If there is none that knows the cores; says what to install.
     """
-    for name in ["llvm-mca-19", *(f"llvm-mca-{number}" for number in (20, 21, 22, 18, 17)), "llvm-mca"]:
-        version = re.search(r"LLVM version (\d+)[\d.]*", hardware.printed_by([name, "--version"])) if shutil.which(name) else None
+    for name in [
+        "llvm-mca-19",
+        *(f"llvm-mca-{number}" for number in (20, 21, 22, 18, 17)),
+        "llvm-mca",
+    ]:
+        version = (
+            re.search(r"LLVM version (\d+)[\d.]*", hardware.printed_by([name, "--version"]))
+            if shutil.which(name)
+            else None
+        )
         if version and int(version[1]) >= OLDEST and shutil.which(name.replace("mca", "mc")):
             return name, name.replace("mca", "mc"), version[0]
-    raise KernelError(f"expected llvm-mca and llvm-mc of LLVM {OLDEST} or newer on PATH, found none. Type: sudo apt-get install llvm-19")
+    raise KernelError(
+        f"expected llvm-mca and llvm-mc of LLVM {OLDEST} or newer on PATH, found none. Type: sudo apt-get install llvm-19"
+    )
 
 
 def symbol(program: Path, function: str) -> tuple[int, np.ndarray]:
@@ -90,10 +105,14 @@ def symbol(program: Path, function: str) -> tuple[int, np.ndarray]:
             for found in elf.get_section_by_name(".symtab").get_symbol_by_name(function) or ():  # type: ignore[union-attr]
                 section = elf.get_section(found["st_shndx"])
                 start = found["st_value"] - section["sh_addr"]
-                return found["st_value"], np.frombuffer(section.data()[start : start + found["st_size"]], "<u4")
+                return found["st_value"], np.frombuffer(
+                    section.data()[start : start + found["st_size"]], "<u4"
+                )
         except (ELFError, AttributeError):
             pass
-    raise KernelError(f"expected a function {function} in {program.name}, found none: another compiler, or another MNN?")
+    raise KernelError(
+        f"expected a function {function} in {program.name}, found none: another compiler, or another MNN?"
+    )
 
 
 def hot_loop(program: Path, function: str, *, around: bool = False) -> np.ndarray:
@@ -127,16 +146,25 @@ def hot_loop(program: Path, function: str, *, around: bool = False) -> np.ndarra
         raise KernelError(f"expected a loop in {function} of {program.name}, found none")
     start, end = max(inner, key=lambda loop: loop[1] - loop[0])
     if around:
-        start, end = min((loop for loop in back if loop[0] <= start and end < loop[1]), key=lambda loop: loop[1] - loop[0])
+        start, end = min(
+            (loop for loop in back if loop[0] <= start and end < loop[1]),
+            key=lambda loop: loop[1] - loop[0],
+        )
     return words[start:end]
 
 
 def multiply_adds(kernel: str, words: np.ndarray) -> int:
     """Useful multiply-adds of one turn of a loop, by its best kind of instruction: smmla, sdot, smull and smlal, madd."""
-    tiles, dots = (np.count_nonzero(counting.classify(words) == counting.CLASSES.index(name)) for name in ("smmla", "sdot"))
+    tiles, dots = (
+        np.count_nonzero(counting.classify(words) == counting.CLASSES.index(name))
+        for name in ("smmla", "sdot")
+    )
     vectors = np.count_nonzero(np.isin(words & 0xBF20FC00, (0x0E20C000, 0x0E208000)))
     return int(
-        tiles * (16 if kernel == "i8mm_gemv" else 32) or dots * 16 or vectors * 8 or np.count_nonzero(words & 0x7FE08000 == 0x1B000000)
+        tiles * (16 if kernel == "i8mm_gemv" else 32)
+        or dots * 16
+        or vectors * 8
+        or np.count_nonzero(words & 0x7FE08000 == 0x1B000000)
     )
 
 
@@ -146,19 +174,37 @@ def model(kernel: str, words: np.ndarray, cores: Sequence[str] = tuple(CORES)) -
     macs, found = multiply_adds(kernel, words), []
     with tempfile.TemporaryDirectory(prefix="labkit-mca-") as folder:
         code, listing, log = (Path(folder) / name for name in ("code", "loop.s", "log"))
-        code.write_text(",".join(f"0x{byte:02x}" for byte in words.astype("<u4").tobytes()), encoding="utf-8")
+        code.write_text(
+            ",".join(f"0x{byte:02x}" for byte in words.astype("<u4").tobytes()), encoding="utf-8"
+        )
         lines: list[str] = []
-        command.run([mc, "-disassemble", "-triple=aarch64", "-mattr=+v8.6a", str(code)], log=log, timeout_s=60, on_line=lines.append)
-        listing.write_text("\n".join(line for line in lines if line.startswith("\t")), encoding="utf-8")
+        command.run(
+            [mc, "-disassemble", "-triple=aarch64", "-mattr=+v8.6a", str(code)],
+            log=log,
+            timeout_s=60,
+            on_line=lines.append,
+        )
+        listing.write_text(
+            "\n".join(line for line in lines if line.startswith("\t")), encoding="utf-8"
+        )
         for core in cores:
             log.write_bytes(b"")
             try:
-                argv = [mca, "-mtriple=aarch64", f"-mcpu={core}", f"-iterations={ITERATIONS}", "-instruction-info=0", str(listing)]
+                argv = [
+                    mca,
+                    "-mtriple=aarch64",
+                    f"-mcpu={core}",
+                    f"-iterations={ITERATIONS}",
+                    "-instruction-info=0",
+                    str(listing),
+                ]
                 command.run(argv, log=log, timeout_s=60)
                 found.append(_read(kernel, core, macs, log.read_text()))
             except CommandFailed as error:
                 if "instruction requires" not in log.read_text():
-                    raise KernelError(f"llvm-mca refused the loop of {kernel} on {core}: {error.output}") from error
+                    raise KernelError(
+                        f"llvm-mca refused the loop of {kernel} on {core}: {error.output}"
+                    ) from error
                 found.append(Model(kernel=kernel, core=core, macs=macs, cycles=None))
     return found
 
@@ -170,4 +216,12 @@ def _read(kernel: str, core: str, macs: int, text: str) -> Model:
     taken = [0.0 if word == "-" else float(word) for word in pressure]
     owner, _, port = names[int(np.argmax(taken))].partition("Unit")
     described, busy = SCHEDULES.get(owner, owner), round(max(taken) / cycles, 2)
-    return Model(kernel=kernel, core=core, macs=macs, cycles=cycles, scheduled_as=described, busiest=port, busy=busy)
+    return Model(
+        kernel=kernel,
+        core=core,
+        macs=macs,
+        cycles=cycles,
+        scheduled_as=described,
+        busiest=port,
+        busy=busy,
+    )

@@ -12,17 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from labkit import command, counting
-from labkit.errors import CommandFailed, KernelError
+from labkit.arm import counting
+from labkit.base import command
+from labkit.base.errors import CommandFailed, KernelError
+from labkit.engine.lanes import Lane
 from labkit.kernels import reference
 from labkit.kernels.running import Count, Problem, counted
 from labkit.kernels.static import symbol
-from labkit.lanes import Lane
 
 MATMUL = "matmul_clamp_f32_qsi8d32p{0}x8_qai4c32p4x8_{1}x4_neon_{2}"
 FORMS = {"gemv": MATMUL.format(1, 1, "dotprod"), "gemm": MATMUL.format(4, 8, "i8mm")}
 """The two that MNN takes for asymmetric int4 in blocks, on a CPU with dotprod and i8mm."""
-RHS, LHS = "kai_run_rhs_pack_nxk_qai4c32p_qau4c32s0s1_f32_f32_f32_neon", "kai_run_lhs_quant_pack_qsi8d32pscalef32_f32_neon"
+RHS, LHS = (
+    "kai_run_rhs_pack_nxk_qai4c32p_qau4c32s0s1_f32_f32_f32_neon",
+    "kai_run_lhs_quant_pack_qsi8d32pscalef32_f32_neon",
+)
 
 
 def run(problem: Problem, lane: Lane) -> tuple[np.ndarray, np.ndarray, Count]:
@@ -61,9 +65,17 @@ def run(problem: Problem, lane: Lane) -> tuple[np.ndarray, np.ndarray, Count]:
             words = [*argv[:-1], "labkit.kernels.in_wheel", str(lane.library), str(given), str(out)]
             command.run(words, log=Path(folder) / "log", env=env, cwd=Path(folder))
         except CommandFailed as error:
-            raise KernelError(f"KleidiAI's kernel did not run: {error.reason}. It said: {error.output}") from error
+            raise KernelError(
+                f"KleidiAI's kernel did not run: {error.reason}. It said: {error.output}"
+            ) from error
         got = np.load(out)
         counts = counting.between(Path(f"{prefix}.0"), Path(f"{prefix}.1"), str(got["maps"]))
     packed = got["packed"][:, :-16].view(reference.PACKED).reshape(-1, blocks)
-    count = counted(f"kleidiai_{form}", problem, counts, inside=("kai_run_matmul", "kai_kernel_matmul"), quantise=LHS)
+    count = counted(
+        f"kleidiai_{form}",
+        problem,
+        counts,
+        inside=("kai_run_matmul", "kai_kernel_matmul"),
+        quantise=LHS,
+    )
     return packed, got["result"], count

@@ -17,7 +17,9 @@ from labkit.lessons.path_map import PathMap
 
 __all__ = ["check", "hint", "progress", "quiz", "reset", "restore", "solution"]
 DOCTOR = "`labkit doctor` looks at the folders."
-_hints_shown: dict[str, int] = {}  # in memory: a restarted notebook begins with the first hint again
+_hints_shown: dict[
+    str, int
+] = {}  # in memory: a restarted notebook begins with the first hint again
 
 
 def check(exercise_id: str, answer: object = None) -> Card:
@@ -32,7 +34,9 @@ def check(exercise_id: str, answer: object = None) -> Card:
     if verdict.status == "not tried":
         todo = f"Replace the body of `{exercise.name}` in the cell above, run that cell, then this one. About {exercise.minutes} minutes."
         return Card(title=f"○ Not tried yet: {name}", text=f"{verdict.text}\n\n{todo}")
-    stuck = f'Change your cell, run it, then run this one again. Stuck? `lessons.hint("{exercise.id}")`'
+    stuck = (
+        f'Change your cell, run it, then run this one again. Stuck? `lessons.hint("{exercise.id}")`'
+    )
     return Card(title=f"✘ Not right yet: {name}", text=f"{verdict.text}\n\n{stuck}", tone="wrong")
 
 
@@ -43,9 +47,20 @@ def hint(exercise_id: str) -> Card:
     total = len(exercise.hints)
     shown = _hints_shown[exercise.id] = min(_hints_shown.get(exercise.id, 0) + 1, total)
     # The very first hint stays folded: it is also what a reader of the executed notebook sees.
-    folds = [Fold(summary=f"Hint {i} of {total}", text=text, open=i == shown > 1) for i, text in enumerate(exercise.hints[:shown], 1)]
-    more = "Run the cell again for the next one." if shown < total else f'The last one. After it comes `lessons.solution("{exercise.id}")`.'
-    return Card(title=f"Hint {shown} of {total}: {exercise.id} {exercise.title}", text=more, folds=tuple(folds))
+    folds = [
+        Fold(summary=f"Hint {i} of {total}", text=text, open=i == shown > 1)
+        for i, text in enumerate(exercise.hints[:shown], 1)
+    ]
+    more = (
+        "Run the cell again for the next one."
+        if shown < total
+        else f'The last one. After it comes `lessons.solution("{exercise.id}")`.'
+    )
+    return Card(
+        title=f"Hint {shown} of {total}: {exercise.id} {exercise.title}",
+        text=more,
+        folds=tuple(folds),
+    )
 
 
 def solution(exercise_id: str) -> Card:
@@ -64,7 +79,10 @@ def quiz(quiz_id: str) -> Quiz | Card:
 def progress() -> PathMap:
     """Show the path through the notebooks with what is done."""
     done = store.load()
-    return PathMap(stations=path_map.stations(EXERCISES, QUIZZES, done, path_map.notebooks_here()), note=done.note)
+    return PathMap(
+        stations=path_map.stations(EXERCISES, QUIZZES, done, path_map.notebooks_here()),
+        note=done.note,
+    )
 
 
 def reset() -> Card:
@@ -73,10 +91,17 @@ def reset() -> Card:
     try:
         backup = store.move_away()
     except Exception as error:  # noqa: BLE001 - a learner gets a card, whatever the file system says
-        return Card(title="Nothing was reset", text=f"{type(error).__name__}: {error}. {DOCTOR}", tone="wrong")
+        return Card(
+            title="Nothing was reset",
+            text=f"{type(error).__name__}: {error}. {DOCTOR}",
+            tone="wrong",
+        )
     if backup is None:
         return Card(title="Nothing to reset", text="There is no progress yet.")
-    return Card(title="Progress reset", text=f"What you had is kept in `{backup}`. Undo with `lessons.restore()`.")
+    return Card(
+        title="Progress reset",
+        text=f"What you had is kept in `{backup}`. Undo with `lessons.restore()`.",
+    )
 
 
 def restore() -> Card:
@@ -84,15 +109,27 @@ def restore() -> Card:
     try:
         restored = store.bring_back()
     except Exception as error:  # noqa: BLE001 - as above
-        return Card(title="Nothing was restored", text=f"{type(error).__name__}: {error}. {DOCTOR}", tone="wrong")
+        return Card(
+            title="Nothing was restored",
+            text=f"{type(error).__name__}: {error}. {DOCTOR}",
+            tone="wrong",
+        )
     if restored is None:
-        return Card(title="Nothing to restore", text="There is no backup: no reset was made, or it was undone already.")
+        return Card(
+            title="Nothing to restore",
+            text="There is no backup: no reset was made, or it was undone already.",
+        )
     backup, done = restored
     counts = f"exercises done: {len(done.exercises)}, quizzes done: {len(done.quizzes)}."
     return Card(title="Progress restored", text=f"From `{backup.name}`: {counts}\n\n{done.note}")
 
 
 def _unknown(what: str, asked: object, known: Iterable[str]) -> Card:
-    meant = "".join(f" Did you mean `{name}`?" for name in difflib.get_close_matches(str(asked), sorted(known), n=1))
+    meant = "".join(
+        f" Did you mean `{name}`?"
+        for name in difflib.get_close_matches(str(asked), sorted(known), n=1)
+    )
     listed = ", ".join(f"`{name}`" for name in sorted(known))
-    return Card(title=f"No {what} {str(asked)!r}", text=f"Expected one of {listed}.{meant}", tone="wrong")
+    return Card(
+        title=f"No {what} {str(asked)!r}", text=f"Expected one of {listed}.{meant}", tone="wrong"
+    )

@@ -55,7 +55,10 @@ class Card(Shown):
     def __str__(self) -> str:
         parts = [self.title, *(wrap(paragraph) for paragraph in paragraphs(self.text))]
         for fold in self.folds:
-            parts += [fold.summary, *(wrap(paragraph, indent="    ") for paragraph in paragraphs(fold.text))]
+            parts += [
+                fold.summary,
+                *(wrap(paragraph, indent="    ") for paragraph in paragraphs(fold.text)),
+            ]
             parts += [textwrap.indent(fold.code.strip("\n"), "    ")] * bool(fold.code)
         return "\n\n".join(parts)
 
@@ -87,7 +90,10 @@ class Question:
     def lines(self) -> tuple[list[str], list[str]]:
         """The options with their letters; and for each its letter, right or not, and why."""
         lettered = list(zip("abcdef", self.options, strict=False))
-        whys = [f"{letter}) {'Right' if option.right else 'Not this one'}. {option.why}" for letter, option in lettered]
+        whys = [
+            f"{letter}) {'Right' if option.right else 'Not this one'}. {option.why}"
+            for letter, option in lettered
+        ]
         return [f"{letter}) {option.text}" for letter, option in lettered], whys
 
 
@@ -103,7 +109,11 @@ class Quiz(Shown):
         blocks, answers = [self.title], ["Answers, explained"]
         for number, question in enumerate(self.questions, 1):
             options, whys = question.lines()
-            blocks.append(wrap(f"{number}. {question.text}", code="") + "\n" + wrap(*options, indent="   ", code=""))
+            blocks.append(
+                wrap(f"{number}. {question.text}", code="")
+                + "\n"
+                + wrap(*options, indent="   ", code="")
+            )
             answers.append(wrap(*(f"{number}{why}" for why in whys), indent="   ", code=""))
         return "\n\n".join(blocks + answers)
 
@@ -113,15 +123,25 @@ class Quiz(Shown):
             # Letters are written out: pages that show notebooks restyle lists, and the answers refer to the letters.
             options, whys = question.lines()
             body += f"<p><strong>{number}.</strong> {inline(question.text)}</p><p>{'<br/>'.join(map(inline, options))}</p>"
-            answers = f"<summary>Answers to question {number}, explained</summary>" + markup("\n\n".join(whys))
+            answers = f"<summary>Answers to question {number}, explained</summary>" + markup(
+                "\n\n".join(whys)
+            )
             body += f'<details style="margin-bottom: 1em">{answers}</details>'
         return f"<div>{body}</div>"
 
     def _repr_mimebundle_(self, **_options: object) -> dict[str, Any]:
         bundle = super()._repr_mimebundle_()
-        with suppress(ImportError):  # installed without the notebook group: the folded answers serve
-            if "IPython" in sys.modules and getattr(sys.modules["IPython"].get_ipython(), "kernel", None):  # a terminal does not count
-                view = {"version_major": 2, "version_minor": 0, "model_id": make_widget(self).model_id}
+        with suppress(
+            ImportError
+        ):  # installed without the notebook group: the folded answers serve
+            if "IPython" in sys.modules and getattr(
+                sys.modules["IPython"].get_ipython(), "kernel", None
+            ):  # a terminal does not count
+                view = {
+                    "version_major": 2,
+                    "version_minor": 0,
+                    "model_id": make_widget(self).model_id,
+                }
                 bundle["application/vnd.jupyter.widget-view+json"] = view
         return bundle
 
@@ -134,7 +154,13 @@ def read_quiz(number: str, title: str, text: str) -> Quiz:
             questions[-1][1].append(Option(text=head[2:], why=rest, right=head[0] == "+"))
         else:
             questions.append((f"{head} {rest}".strip(), []))
-    return Quiz(id=number, title=title, questions=tuple(Question(text=asked, options=tuple(options)) for asked, options in questions))
+    return Quiz(
+        id=number,
+        title=title,
+        questions=tuple(
+            Question(text=asked, options=tuple(options)) for asked, options in questions
+        ),
+    )
 
 
 def make_widget(quiz: Quiz) -> Any:
@@ -157,14 +183,25 @@ def make_widget(quiz: Quiz) -> Any:
         @traitlets.observe("chosen")
         def _judge(self, change: Any) -> None:
             self.solved = [
-                before or (isinstance(choice, int) and 0 <= choice < len(question.options) and question.options[choice].right)
-                for before, choice, question in zip(self.solved, change["new"], quiz.questions, strict=False)
+                before
+                or (
+                    isinstance(choice, int)
+                    and 0 <= choice < len(question.options)
+                    and question.options[choice].right
+                )
+                for before, choice, question in zip(
+                    self.solved, change["new"], quiz.questions, strict=False
+                )
             ]
             if all(self.solved):
                 note = store.record(quizzes=[quiz.id]).note
                 self.message = f"All {len(self.solved)} questions answered right: this quiz is done. {note}".strip()
 
-    return QuizWidget(message="You have finished this quiz before; it stays counted." if quiz.id in store.load().quizzes else "")
+    return QuizWidget(
+        message="You have finished this quiz before; it stays counted."
+        if quiz.id in store.load().quizzes
+        else ""
+    )
 
 
 def paragraphs(text: str) -> list[str]:
@@ -180,7 +217,9 @@ def entries(text: str) -> list[tuple[str, str]]:
 
 def wrap(*texts: str, indent: str = "", code: str = "`") -> str:
     """Texts in lines that fit an output cell; `code` stands where code begins and ends."""
-    wrapper = textwrap.TextWrapper(TEXT_WIDTH, indent, indent, break_long_words=False, break_on_hyphens=False)
+    wrapper = textwrap.TextWrapper(
+        TEXT_WIDTH, indent, indent, break_long_words=False, break_on_hyphens=False
+    )
     return "\n".join(wrapper.fill(text.replace("`", code)) for text in texts)
 
 

@@ -20,7 +20,9 @@ from labkit.lessons.cards import entries
 
 ADDRESS = re.compile("0x[0-9a-fA-F]+")  # in memory, and so another one in every run
 EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
-Mistakes = Mapping[str, tuple[str, str]]  # by kind: a function's body that makes it, and what to say of it
+Mistakes = Mapping[
+    str, tuple[str, str]
+]  # by kind: a function's body that makes it, and what to say of it
 
 
 class Verdict(Exception):
@@ -84,7 +86,11 @@ class Exercise:
 
 def read_mistakes(text: str) -> Mistakes:
     """Mistakes from a text: lines ``kind: body``, each with its words indented below."""
-    return {kind: (body, words) for head, words in entries(text) for kind, _, body in [head.partition(": ")]}
+    return {
+        kind: (body, words)
+        for head, words in entries(text)
+        for kind, _, body in [head.partition(": ")]
+    }
 
 
 class Attempt:
@@ -98,7 +104,10 @@ class Attempt:
             raise Untried("untried")
         if not callable(value):
             advice = f"Pass its name alone, without brackets: `{self.name}`."
-            raise Diagnosis("not_a_function", f"Expected the function itself, received {describe(value)}. {advice}")
+            raise Diagnosis(
+                "not_a_function",
+                f"Expected the function itself, received {describe(value)}. {advice}",
+            )
         self.function = value
 
     def __call__(self, *arguments: Any) -> Any:
@@ -132,25 +141,40 @@ class Attempt:
             signature.bind(*arguments)
         except (TypeError, ValueError):
             if signature:  # some built-in functions do not tell theirs
-                received = f"received one with the parameters `{ADDRESS.sub('0x…', str(signature))}`."
-                raise Diagnosis("parameters", f"Expected a function that can be called as `{self.usage}`, {received}") from None
+                received = (
+                    f"received one with the parameters `{ADDRESS.sub('0x…', str(signature))}`."
+                )
+                raise Diagnosis(
+                    "parameters",
+                    f"Expected a function that can be called as `{self.usage}`, {received}",
+                ) from None
 
     def wrong(self, kind: str, **values: object) -> Diagnosis:
         """The diagnosis of this kind, to be raised, with values in the {places} of its text."""
         return Diagnosis(kind, self.mistakes[kind][1].format(**values))
 
     def misses(
-        self, cases: Sequence[Any], answers: Sequence[Any], expected: Sequence[Any], *, same: Callable[[Any, Any], bool] = operator.eq
+        self,
+        cases: Sequence[Any],
+        answers: Sequence[Any],
+        expected: Sequence[Any],
+        *,
+        same: Callable[[Any, Any], bool] = operator.eq,
     ) -> list[tuple[Any, Any, Any]]:
         """The cases (tuples of arguments) with a wrong answer, each with answer and expected answer.
         Raises `Diagnosis` if a usual mistake explains all answers: one whose text has no {places} for values.
         """
-        missed = [row for row in zip(cases, answers, expected, strict=True) if not same(row[1], row[2])]
+        missed = [
+            row for row in zip(cases, answers, expected, strict=True) if not same(row[1], row[2])
+        ]
         for kind, (body, text) in self.mistakes.items() if missed else ():
             if text and "{" not in text:
                 namespace: dict[str, Any] = {"np": np}
                 exec(f"def {self.usage}:\n{textwrap.indent(body, '    ')}", namespace)  # noqa: S102 - the lesson's own text
-                if all(same(namespace[self.name](*case), answer) for case, answer in zip(cases, answers, strict=True)):
+                if all(
+                    same(namespace[self.name](*case), answer)
+                    for case, answer in zip(cases, answers, strict=True)
+                ):
                     raise self.wrong(kind)
         return missed
 
@@ -158,7 +182,9 @@ class Attempt:
 def is_empty(function: object) -> bool:
     """Whether a function's body is only ``...``, ``pass`` or a docstring."""
     code = getattr(function, "__code__", None)
-    return code is not None and all(instruction.opname in EMPTY_BODY for instruction in dis.get_instructions(code))
+    return code is not None and all(
+        instruction.opname in EMPTY_BODY for instruction in dis.get_instructions(code)
+    )
 
 
 def explain(error: BaseException) -> str:
@@ -170,14 +196,20 @@ def explain(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)[1:]
     for frame in reversed(frames):
         if frame.filename == frames[0].filename:
-            return f"{named}, in line {frame.lineno} of your cell" + (f": `{frame.line}`" if frame.line else "") + "."
+            return (
+                f"{named}, in line {frame.lineno} of your cell"
+                + (f": `{frame.line}`" if frame.line else "")
+                + "."
+            )
     return f"{named}."
 
 
 def describe(value: object, *, short: bool = False) -> str:
     """A value in a few words: its type, and its shape and dtype or its text."""
     if isinstance(value, np.ndarray):
-        return f"{value.size} numbers" if short else f"an array of shape {value.shape}, {value.dtype}"
+        return (
+            f"{value.size} numbers" if short else f"an array of shape {value.shape}, {value.dtype}"
+        )
     if isinstance(value, np.generic):
         return str(value.item()) if short else f"the {value.dtype} `{value.item()}`"
     if isinstance(value, (tuple, list)) and not short:
@@ -196,7 +228,9 @@ def whole_number(value: object, what: str) -> int:
         return int(value)
     text = f"Expected {what} as a whole number (int), received {describe(value)}."
     if isinstance(value, (float, np.floating)):
-        raise Diagnosis("float", f"{text} A count has no decimal places: divide with `//`, not with `/`.")
+        raise Diagnosis(
+            "float", f"{text} A count has no decimal places: divide with `//`, not with `/`."
+        )
     raise Diagnosis("type", text)
 
 
@@ -211,11 +245,16 @@ def real_number(value: object, what: str) -> float:
 def array_of(value: object, what: str, shape: tuple[int, ...]) -> np.ndarray:
     """An array of numbers of this shape, or the diagnosis of what stands in its place."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        raise Diagnosis("type", f"Expected {what} as a NumPy array of numbers, received {describe(value)}.")
+        raise Diagnosis(
+            "type", f"Expected {what} as a NumPy array of numbers, received {describe(value)}."
+        )
     if value.shape != shape:
         raise Diagnosis("shape", f"Expected {what} of shape {shape}, received {describe(value)}.")
     if not np.isfinite(value).all():
-        raise Diagnosis("not_finite", f"Expected {what} as ordinary numbers, received some that are infinite or not a number (NaN).")
+        raise Diagnosis(
+            "not_finite",
+            f"Expected {what} as ordinary numbers, received some that are infinite or not a number (NaN).",
+        )
     return value
 
 

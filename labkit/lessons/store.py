@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labkit import paths
+from labkit.base import paths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,9 @@ class Progress:
 
     def plus(self, exercises: Iterable[str], quizzes: Iterable[str]) -> Progress:
         """The same and more."""
-        return replace(self, exercises=self.exercises.union(exercises), quizzes=self.quizzes.union(quizzes))
+        return replace(
+            self, exercises=self.exercises.union(exercises), quizzes=self.quizzes.union(quizzes)
+        )
 
 
 def load() -> Progress:
@@ -47,7 +49,9 @@ def record(*, exercises: Iterable[str] = (), quizzes: Iterable[str] = ()) -> Pro
             _write(_file(), after)
         except Exception as error:  # noqa: BLE001 - a full disk must not spoil a right answer
             advice = "Free some space or set LABKIT_HOME to a folder of yours; `labkit doctor` tells more."
-            return replace(after, note=f"This could not be saved ({type(error).__name__}: {error}). {advice}")
+            return replace(
+                after, note=f"This could not be saved ({type(error).__name__}: {error}). {advice}"
+            )
     return after
 
 
@@ -77,13 +81,19 @@ def _file() -> Path:
 def _parse(text: bytes) -> Progress:
     data = json.loads(text.decode("utf-8"))
     lists = data["exercises"], data["quizzes"]
-    if data["schema"] != 1 or not all(isinstance(items, list) and all(isinstance(item, str) for item in items) for items in lists):
+    if data["schema"] != 1 or not all(
+        isinstance(items, list) and all(isinstance(item, str) for item in items) for items in lists
+    ):
         raise ValueError("not a progress file of this version")
     return Progress().plus(*lists)
 
 
 def _write(path: Path, progress: Progress) -> None:
-    data = {"schema": 1, "exercises": sorted(progress.exercises), "quizzes": sorted(progress.quizzes)}
+    data = {
+        "schema": 1,
+        "exercises": sorted(progress.exercises),
+        "quizzes": sorted(progress.quizzes),
+    }
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -102,11 +112,16 @@ def _set_aside(path: Path) -> Progress:
         note = f"{path} is not a readable progress file and could not be set aside ({error}). Move it away by hand."
         return Progress(note=note, writable=False)
     why = f"Expected a progress file at {path}, received something unreadable (an interrupted copy, or another version's file). "
-    return Progress(note=f"{why}It is kept, unchanged, as {kept.name} beside it; your progress is counted anew from here.")
+    return Progress(
+        note=f"{why}It is kept, unchanged, as {kept.name} beside it; your progress is counted anew from here."
+    )
 
 
 def _kept(word: str) -> list[Path]:
     # Those kept so far under this word, oldest first, and last the name for the next one.
     ends = (path.stem.rpartition("-")[2] for path in _file().parent.glob(f"progress.{word}-*.json"))
     numbers = sorted(int(end) for end in ends if end.isdecimal())
-    return [_file().with_name(f"progress.{word}-{number}.json") for number in (*numbers, max(numbers, default=0) + 1)]
+    return [
+        _file().with_name(f"progress.{word}-{number}.json")
+        for number in (*numbers, max(numbers, default=0) + 1)
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labkit.lessons.cards import read_quiz
 from labkit.lessons.exercise import Attempt, Exercise, describe, read_mistakes, whole_number
-from labkit.vision import FACTOR, PATCH_SIZE
+from labkit.model.vision import FACTOR, PATCH_SIZE
 
 PICTURES = ((112, 112), (112, 140), (84, 168), (476, 644), (28, 28), (28, 280))
 
@@ -19,11 +19,23 @@ def examine_visual_tokens(attempt: Attempt) -> None:
     for height, width in PICTURES:
         answer = attempt(height, width)
         if isinstance(answer, (tuple, list)) and len(answer) == 2:
-            raise attempt.wrong("grid", height=height, width=width, answer=describe(answer, short=True))
+            raise attempt.wrong(
+                "grid", height=height, width=width, answer=describe(answer, short=True)
+            )
         answers.append(whole_number(answer, "the number of visual tokens"))
-    for (height, width), answer, expected in attempt.misses(PICTURES, answers, [tokens_of(*picture) for picture in PICTURES]):
+    for (height, width), answer, expected in attempt.misses(
+        PICTURES, answers, [tokens_of(*picture) for picture in PICTURES]
+    ):
         patches, groups = (f"{height // side}×{width // side}" for side in (PATCH_SIZE, FACTOR))
-        raise attempt.wrong("other", height=height, width=width, answer=answer, expected=expected, patches=patches, groups=groups)
+        raise attempt.wrong(
+            "other",
+            height=height,
+            width=width,
+            answer=answer,
+            expected=expected,
+            patches=patches,
+            groups=groups,
+        )
 
 
 VISUAL_TOKENS = Exercise(
@@ -99,9 +111,17 @@ def examine_prompt_tokens(attempt: Attempt) -> None:
     misses = attempt.misses(PROMPTS, answers, [prompt_length(*prompt) for prompt in PROMPTS])
     off = {answer - expected for _, answer, expected in misses}
     if len(off) == 1 and len(misses) == len(PROMPTS):
-        raise attempt.wrong("constant", off=abs(min(off)), direction="many" if min(off) > 0 else "few")
+        raise attempt.wrong(
+            "constant", off=abs(min(off)), direction="many" if min(off) > 0 else "few"
+        )
     for (height, width, question), answer, expected in misses:
-        values = {"height": height, "width": width, "question": question, "answer": answer, "expected": expected}
+        values = {
+            "height": height,
+            "width": width,
+            "question": question,
+            "answer": answer,
+            "expected": expected,
+        }
         raise attempt.wrong("other", visual=tokens_of(height, width), overhead=OVERHEAD, **values)
 
 

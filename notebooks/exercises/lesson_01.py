@@ -18,7 +18,9 @@ BUILDS = (
 )
 
 
-def facts(options: dict[str, str], processor: str, features: tuple[str, ...], hint: bool) -> tuple[bool, bool, bool]:
+def facts(
+    options: dict[str, str], processor: str, features: tuple[str, ...], hint: bool
+) -> tuple[bool, bool, bool]:
     """Built, enabled, running; MNN 3.6.1's rules, without SME2."""
     built = processor == "aarch64" and options.get("MNN_KLEIDIAI", "ON") == "ON"
     enabled = built and (hint or options.get("MNN_KLEIDIAI_DEFAULT_ON", "OFF") == "ON")
@@ -29,10 +31,16 @@ def examine_facts(attempt: Attempt) -> None:
     answers = []
     for build in BUILDS:
         answer = attempt(*build)
-        if not isinstance(answer, (tuple, list)) or len(answer) != 3 or not all(isinstance(fact, bool) for fact in answer):
+        if (
+            not isinstance(answer, (tuple, list))
+            or len(answer) != 3
+            or not all(isinstance(fact, bool) for fact in answer)
+        ):
             raise attempt.wrong("type", received=describe(answer))
         answers.append(tuple(answer))
-    for (options, processor, features, hint), answer, expected in attempt.misses(BUILDS, answers, [facts(*build) for build in BUILDS]):
+    for (options, processor, features, hint), answer, expected in attempt.misses(
+        BUILDS, answers, [facts(*build) for build in BUILDS]
+    ):
         given = ", ".join(f"{name}={value}" for name, value in options.items()) or "no options"
         raise attempt.wrong(
             "other",
@@ -105,7 +113,10 @@ def examine_options(attempt: Attempt) -> None:
     answer = attempt()
     if not isinstance(answer, dict) or not all(isinstance(name, str) for name in answer):
         raise attempt.wrong("type", received=describe(answer))
-    values = {name.removeprefix("-D"): str(value).upper() in {"ON", "TRUE", "1", "YES"} for name, value in answer.items()}
+    values = {
+        name.removeprefix("-D"): str(value).upper() in {"ON", "TRUE", "1", "YES"}
+        for name, value in answer.items()
+    }
     if not values.get("MNN_KLEIDIAI", True):
         raise attempt.wrong("not_built")
     for kind, name in NEEDED.items():
@@ -172,14 +183,18 @@ SETS = ("i8mm", "dotprod", "sme", "sme2", "bf16")
 
 
 def micro_kernels(symbols: tuple[str, ...], instruction_set: str) -> int:
-    """As `labkit.kleidiai.kernels`: entries of micro-kernels that are made for an instruction set."""
-    return sum(name.startswith("kai_run_") and instruction_set in name.split("_") for name in symbols)
+    """As `labkit.arm.kleidiai.kernels`: entries of micro-kernels that are made for an instruction set."""
+    return sum(
+        name.startswith("kai_run_") and instruction_set in name.split("_") for name in symbols
+    )
 
 
 def examine_count(attempt: Attempt) -> None:
     cases = [(SYMBOLS, name) for name in SETS]
     answers = [whole_number(attempt(*case), "the number of micro-kernels") for case in cases]
-    for (_, name), answer, expected in attempt.misses(cases, answers, [micro_kernels(*case) for case in cases]):
+    for (_, name), answer, expected in attempt.misses(
+        cases, answers, [micro_kernels(*case) for case in cases]
+    ):
         raise attempt.wrong("other", name=name, answer=answer, expected=expected)
 
 

@@ -8,12 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from labkit.errors import KernelError
+from labkit.base.errors import KernelError
 from labkit.lessons.cards import read_quiz
-from labkit.lessons.exercise import Attempt, Exercise, Untried, array_of, describe, near, read_mistakes, whole_number
+from labkit.lessons.exercise import (
+    Attempt,
+    Exercise,
+    Untried,
+    array_of,
+    describe,
+    near,
+    read_mistakes,
+    whole_number,
+)
 
 RNG = np.random.default_rng(2)
-BLOCKS = [np.arange(128).reshape(4, 32) % 16, RNG.integers(0, 16, (4, 32)), np.full((4, 32), 8) + np.arange(4)[:, None]]
+BLOCKS = [
+    np.arange(128).reshape(4, 32) % 16,
+    RNG.integers(0, 16, (4, 32)),
+    np.full((4, 32), 8) + np.arange(4)[:, None],
+]
 
 
 def packed(codes: np.ndarray) -> np.ndarray:
@@ -25,7 +38,9 @@ def packed(codes: np.ndarray) -> np.ndarray:
 def examine_pack(attempt: Attempt) -> None:
     answers = [array_of(attempt(codes), "the packed bytes", (64,)) for codes in BLOCKS]
     cases = [(codes,) for codes in BLOCKS]
-    for (codes,), answer, expected in attempt.misses(cases, answers, [packed(codes) for codes in BLOCKS], same=near):
+    for (codes,), answer, expected in attempt.misses(
+        cases, answers, [packed(codes) for codes in BLOCKS], same=near
+    ):
         at = int(np.flatnonzero(answer != expected)[0])
         i, output, j = at // 32, at // 8 % 4, at % 8
         low, high = codes[output, 8 * i + j], codes[output, 16 + 8 * i + j]
@@ -107,7 +122,10 @@ def kernel_source(inner: str) -> str:
 
     text = (FOLDER / "i8mm.c").read_text(encoding="utf-8")
     return re.sub(
-        r"(?<=/\* inner loop begins \*/\n).*(?= +/\* inner loop ends \*/)", lambda _: inner.strip("\n") + "\n", text, flags=re.DOTALL
+        r"(?<=/\* inner loop begins \*/\n).*(?= +/\* inner loop ends \*/)",
+        lambda _: inner.strip("\n") + "\n",
+        text,
+        flags=re.DOTALL,
     )
 
 
@@ -116,7 +134,10 @@ def problems() -> list[Any]:
     """What a learner's kernel is tried on: four, eight and twelve rows, one block and several."""
     from labkit.kernels.running import example
 
-    return [example(*shape, kernel="i8mm_gemm", seed=7) for shape in ((4, 8, 32), (8, 8, 96), (12, 12, 64))]
+    return [
+        example(*shape, kernel="i8mm_gemm", seed=7)
+        for shape in ((4, 8, 32), (8, 8, 96), (12, 12, 64))
+    ]
 
 
 @lru_cache(maxsize=64)
@@ -124,7 +145,12 @@ def outcome(inner: str) -> tuple[np.ndarray, ...]:
     """What the kernel with this inner loop gives."""
     from labkit.kernels.running import build, solve
 
-    return tuple(result for _, result in solve(problems(), program=build({"i8mm.c": kernel_source(inner)}), timeout_s=10))
+    return tuple(
+        result
+        for _, result in solve(
+            problems(), program=build({"i8mm.c": kernel_source(inner)}), timeout_s=10
+        )
+    )
 
 
 def variants(problem: Any) -> dict[str, np.ndarray]:
@@ -138,9 +164,14 @@ def variants(problem: Any) -> dict[str, np.ndarray]:
     codes = linear.codes.reshape(outputs, -1, 32).astype(int)
     signed, unsigned, halves = codes - 8, codes ^ 8, np.roll(codes - 8, 16, axis=2)
 
-    def total(weights: np.ndarray, *, times: float = 1, offset: float = 1, order: Any = lambda dots: dots) -> np.ndarray:
+    def total(
+        weights: np.ndarray, *, times: float = 1, offset: float = 1, order: Any = lambda dots: dots
+    ) -> np.ndarray:
         dots = order(np.einsum("rbk,nbk->rnb", blocks, weights)) * linear.scale * times
-        return ((dots + offset * reference.offsets(linear) * blocks.sum(2)[:, None]).sum(2) * row_scale[:, None]).astype(np.float32)
+        return (
+            (dots + offset * reference.offsets(linear) * blocks.sum(2)[:, None]).sum(2)
+            * row_scale[:, None]
+        ).astype(np.float32)
 
     def exchanged(dots: np.ndarray) -> np.ndarray:
         return dots.reshape(rows // 2, 2, outputs // 2, 2, -1).swapaxes(1, 3).reshape(dots.shape)
@@ -165,22 +196,38 @@ def examine_inner_loop(attempt: Attempt) -> None:
     except KernelError as error:
         said = str(error).replace("`", "'")
         if "Type: " in said:
-            raise Untried("no_compiler", f"{said} Until then, read the solution and the recorded results.") from None
+            raise Untried(
+                "no_compiler", f"{said} Until then, read the solution and the recorded results."
+            ) from None
         if "did not compile" in said:
             raise attempt.wrong("compile", said=said.split("error: ")[-1].strip()[:200]) from None
         raise attempt.wrong(
-            "ended", said="it took too long" if "took longer" in said else "it was killed, as after a wild address"
+            "ended",
+            said="it took too long"
+            if "took longer" in said
+            else "it was killed, as after a wild address",
         ) from None
     expected = [variants(problem) for problem in problems()]
     for kind in expected[0]:
-        if all(np.allclose(result, told[kind], rtol=1e-3, atol=1e-3) for result, told in zip(found, expected, strict=True)):
+        if all(
+            np.allclose(result, told[kind], rtol=1e-3, atol=1e-3)
+            for result, told in zip(found, expected, strict=True)
+        ):
             if kind == "right":
                 return
             raise attempt.wrong("unsigned" if kind == "unsigned_at_top" else kind)
     wrong = np.mean(
-        [~np.isclose(result, told["right"], rtol=1e-3, atol=1e-3) for result, told in zip(found[2:], expected[2:], strict=True)]
+        [
+            ~np.isclose(result, told["right"], rtol=1e-3, atol=1e-3)
+            for result, told in zip(found[2:], expected[2:], strict=True)
+        ]
     )
-    raise attempt.wrong("other", share=f"{wrong:.0%}", answer=f"{found[0][0, 0]:.3f}", expected=f"{expected[0]['right'][0, 0]:.3f}")
+    raise attempt.wrong(
+        "other",
+        share=f"{wrong:.0%}",
+        answer=f"{found[0][0, 0]:.3f}",
+        expected=f"{expected[0]['right'][0, 0]:.3f}",
+    )
 
 
 def body(*changes: tuple[str, str]) -> str:
@@ -224,7 +271,12 @@ INNER_LOOP = Exercise(
             ),
         ),
         "unsigned": (
-            body((UNPACK, "step < 2 ? vandq_s8(bytes, vdupq_n_s8(15)) : vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(bytes), 4))")),
+            body(
+                (
+                    UNPACK,
+                    "step < 2 ? vandq_s8(bytes, vdupq_n_s8(15)) : vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(bytes), 4))",
+                )
+            ),
             (
                 "You read the nibbles as unsigned, 0 to 15. They are two's complement, -8 to 7: shift the low ones to the top of the "
                 "byte with `vshlq_n_s8`, so that their sign bit becomes the byte's."
@@ -263,7 +315,10 @@ INNER_LOOP = Exercise(
             body(("    total[k] += vld1q_f32(w->scale) * dot;\n", "    (void)dot;\n")),
             "Only the zero-point correction arrives. Are the sums in `tile` scaled and added to `total[k]`?",
         ),
-        "all_zero": ("return 'for (int k = 0; k < pairs; k++) {}'", "The result is zero everywhere: nothing was added to `total[k]`."),
+        "all_zero": (
+            "return 'for (int k = 0; k < pairs; k++) {}'",
+            "The result is zero everywhere: nothing was added to `total[k]`.",
+        ),
         "other": (
             body(("[step % 2][2 * j]", "[0][2 * j]")),
             (
@@ -272,7 +327,10 @@ INNER_LOOP = Exercise(
             ),
         ),
         "compile": (body(("vmmlaq_s32", "vmmla_s32")), "It does not compile: {said}."),
-        "ended": ("return '*(volatile int *)8 = 0;'", "The kernel did not come to its end: {said}."),
+        "ended": (
+            "return '*(volatile int *)8 = 0;'",
+            "The kernel did not come to its end: {said}.",
+        ),
         "type": ("return ['for']", "Expected the C text as one string, received {received}."),
     },
 )
@@ -289,7 +347,9 @@ def first_rows(gemv: int, tile: int) -> int:
 
 def examine_crossover(attempt: Attempt) -> None:
     answers = [whole_number(attempt(*case), "the number of rows") for case in CROSSINGS]
-    for (gemv, tile), answer, expected in attempt.misses(CROSSINGS, answers, [first_rows(*case) for case in CROSSINGS]):
+    for (gemv, tile), answer, expected in attempt.misses(
+        CROSSINGS, answers, [first_rows(*case) for case in CROSSINGS]
+    ):
         raise attempt.wrong("other", gemv=gemv, tile=tile, answer=answer, expected=expected)
 
 

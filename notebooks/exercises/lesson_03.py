@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from labkit.lessons.cards import read_quiz
-from labkit.lessons.exercise import Attempt, Diagnosis, Exercise, describe, read_mistakes, real_number, whole_number
+from labkit.lessons.exercise import (
+    Attempt,
+    Diagnosis,
+    Exercise,
+    describe,
+    read_mistakes,
+    real_number,
+    whole_number,
+)
 
 LEVELS = 15  # steps between the codes 0 and 15
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -20,9 +28,15 @@ def _block(size: int, step: int, low: int, unit: float) -> Array:
 
 WEIGHT_BLOCK = _block(32, 37, -20, 1 / 128)
 POSITIVE_BLOCK = _block(64, 29, 40, 1 / 256)
-OUTLIER_BLOCK = np.where(np.arange(48) == 7, np.float32(4), _block(48, 23, -30, 1 / 64)).astype(np.float32)
+OUTLIER_BLOCK = np.where(np.arange(48) == 7, np.float32(4), _block(48, 23, -30, 1 / 64)).astype(
+    np.float32
+)
 CONSTANT_BLOCK = np.full(32, 0.25, np.float32)
-BLOCKS = {"a block of weights": WEIGHT_BLOCK, "a block of positive weights": POSITIVE_BLOCK, "a block with one outlier": OUTLIER_BLOCK}
+BLOCKS = {
+    "a block of weights": WEIGHT_BLOCK,
+    "a block of positive weights": POSITIVE_BLOCK,
+    "a block with one outlier": OUTLIER_BLOCK,
+}
 
 
 def examine_quantise_block(attempt: Attempt) -> None:
@@ -30,12 +44,20 @@ def examine_quantise_block(attempt: Attempt) -> None:
         _examine_numbers(attempt, what, block, _parts(attempt, block))
     try:
         codes, scale, minimum = _parts(attempt, CONSTANT_BLOCK)
-        seen = f"scale {scale:g}, minimum {minimum:g} and codes from {codes.min()} to {codes.max()}."
+        seen = (
+            f"scale {scale:g}, minimum {minimum:g} and codes from {codes.min()} to {codes.max()}."
+        )
         # Written so that a NaN counts as wrong.
-        held = bool(np.all((codes >= 0) & (codes <= LEVELS)) and np.all(np.abs(scale * codes + minimum - CONSTANT_BLOCK) < 1e-4))
+        held = bool(
+            np.all((codes >= 0) & (codes <= LEVELS))
+            and np.all(np.abs(scale * codes + minimum - CONSTANT_BLOCK) < 1e-4)
+        )
         if any("invalid" in warning or "divide" in warning for warning in attempt.warnings):
             # The codes may look right all the same: what a NaN becomes as a whole number depends on the CPU.
-            held, seen = False, f"NumPy warned of an {attempt.warnings[0]}, and codes made of `nan` differ from machine to machine."
+            held, seen = (
+                False,
+                f"NumPy warned of an {attempt.warnings[0]}, and codes made of `nan` differ from machine to machine.",
+            )
     except Diagnosis as diagnosis:
         held, seen = False, diagnosis.text
     if not held:
@@ -47,7 +69,9 @@ def _parts(attempt: Attempt, block: Array) -> tuple[Array, float, float]:
     answer = attempt(block)
     three = isinstance(answer, (tuple, list)) and len(answer) == 3
     if not three or all(part is ... or part is None for part in answer):
-        raise attempt.wrong("form", received="three blanks: fill them in." if three else f"{describe(answer)}.")
+        raise attempt.wrong(
+            "form", received="three blanks: fill them in." if three else f"{describe(answer)}."
+        )
     codes = np.asarray(answer[0])
     if codes.size * 2 == block.size:
         raise attempt.wrong("packed", codes=codes.size, weights=block.size)
@@ -59,7 +83,9 @@ def _parts(attempt: Attempt, block: Array) -> tuple[Array, float, float]:
     return codes.astype(np.int64), scale, minimum
 
 
-def _examine_numbers(attempt: Attempt, what: str, block: Array, parts: tuple[Array, float, float]) -> None:
+def _examine_numbers(
+    attempt: Attempt, what: str, block: Array, parts: tuple[Array, float, float]
+) -> None:
     codes, scale, minimum = parts
     low, high = float(block.min()), float(block.max())
     step, peak = (high - low) / LEVELS, max(abs(low), abs(high))
@@ -79,14 +105,31 @@ def _examine_numbers(attempt: Attempt, what: str, block: Array, parts: tuple[Arr
         "scale": not near(scale, step),
         "minimum": not near(minimum, low),
         "out_of_range": codes.min() < 0 or codes.max() > LEVELS,
-        "truncated": any(np.array_equal(codes, np.floor(position + shift)) for shift in (1e-4, -1e-4)) and not np.all(miss <= 0.501),
+        "truncated": any(
+            np.array_equal(codes, np.floor(position + shift)) for shift in (1e-4, -1e-4)
+        )
+        and not np.all(miss <= 0.501),
         "codes": not np.all(miss <= 0.501),
     }
     for kind, found in diagnoses.items():
         if found:
-            values = {"what": what, "low": low, "high": high, "step": step, "scale": scale, "minimum": minimum}
-            values |= {"first": codes.min(), "last": codes.max(), "miss": miss.max(), "code": codes[worst]}
-            raise attempt.wrong(kind, worst=worst, weight=block[worst], position=position[worst], **values)
+            values = {
+                "what": what,
+                "low": low,
+                "high": high,
+                "step": step,
+                "scale": scale,
+                "minimum": minimum,
+            }
+            values |= {
+                "first": codes.min(),
+                "last": codes.max(),
+                "miss": miss.max(),
+                "code": codes[worst],
+            }
+            raise attempt.wrong(
+                kind, worst=worst, weight=block[worst], position=position[worst], **values
+            )
 
 
 QUANTISE_BLOCK = Exercise(
@@ -166,7 +209,10 @@ dtype: START return np.round((block - low) / scale), scale, low
     Expected codes as whole numbers (dtype uint8), received {received}. Round them with `np.round` first, then `.astype(np.uint8)`.
 type: START return codes, 'small', low
 raised: return block / block.missing
-""".replace("START", "low = block.min(); scale = (block.max() - low) / 15; codes = np.round((block - low) / scale).astype(np.uint8);")
+""".replace(
+            "START",
+            "low = block.min(); scale = (block.max() - low) / 15; codes = np.round((block - low) / scale).astype(np.uint8);",
+        )
     ),
 )
 
@@ -181,10 +227,24 @@ def stored_bytes(rows: int, columns: int, block_size: int) -> int:
 
 def examine_int4_bytes(attempt: Attempt) -> None:
     answers = [whole_number(attempt(*matrix), "the number of bytes") for matrix in MATRICES]
-    for (rows, columns, block_size), answer, expected in attempt.misses(MATRICES, answers, [stored_bytes(*matrix) for matrix in MATRICES]):
+    for (rows, columns, block_size), answer, expected in attempt.misses(
+        MATRICES, answers, [stored_bytes(*matrix) for matrix in MATRICES]
+    ):
         weights, blocks = rows * columns, rows * columns // block_size
-        values = {"codes": weights // 2, "weights": weights, "pairs": PAIR_BYTES * blocks, "blocks": blocks}
-        raise attempt.wrong("other", matrix=f"{rows}×{columns}", block_size=block_size, answer=answer, expected=expected, **values)
+        values = {
+            "codes": weights // 2,
+            "weights": weights,
+            "pairs": PAIR_BYTES * blocks,
+            "blocks": blocks,
+        }
+        raise attempt.wrong(
+            "other",
+            matrix=f"{rows}×{columns}",
+            block_size=block_size,
+            answer=answer,
+            expected=expected,
+            **values,
+        )
 
 
 INT4_BYTES = Exercise(
@@ -253,7 +313,12 @@ def _table(*cosines: float) -> dict[str, float]:
 
 
 # Made so that each usual mistake gives a row of answers of its own.
-BROKEN = (_table(1, 0.93, 0.41, 0.62), _table(1, 0.98, 0.9999, 0.72), _table(1, 0.9999, 0.9971, 0.12), _table(0.31, 0.35, 0.22, 0.48))
+BROKEN = (
+    _table(1, 0.93, 0.41, 0.62),
+    _table(1, 0.98, 0.9999, 0.72),
+    _table(1, 0.9999, 0.9971, 0.12),
+    _table(0.31, 0.35, 0.22, 0.48),
+)
 HEALTHY = _table(1, 0.9999, 0.9962, 0.9981)
 EXACT = _table(1, THRESHOLD, 0.95, 0.991)
 UNDEFINED = _table(1, 0.9999, float("nan"), 0.12)
@@ -267,7 +332,9 @@ def below(cosines: dict[str, float]) -> list[str]:
 def examine_first_broken(attempt: Attempt) -> None:
     cases = [(cosines, THRESHOLD) for cosines in BROKEN]
     answers = [_stage(attempt, cosines) for cosines in BROKEN]
-    for (cosines, _), answer, _expected in attempt.misses(cases, answers, [below(cosines)[0] for cosines in BROKEN]):
+    for (cosines, _), answer, _expected in attempt.misses(
+        cases, answers, [below(cosines)[0] for cosines in BROKEN]
+    ):
         _compare(attempt, cosines, answer)
     try:
         healthy = attempt(HEALTHY, THRESHOLD)
@@ -276,7 +343,10 @@ def examine_first_broken(attempt: Attempt) -> None:
         healthy, seen = None, diagnosis.text
     if healthy != "all good":
         raise attempt.wrong("healthy", seen=seen)
-    for cosines, mistaken, kind in ((EXACT, "patch_embeddings", "equal"), (UNDEFINED, "first_logits", "nan")):
+    for cosines, mistaken, kind in (
+        (EXACT, "patch_embeddings", "equal"),
+        (UNDEFINED, "first_logits", "nan"),
+    ):
         answer = attempt(cosines, THRESHOLD)
         if answer == mistaken:
             raise attempt.wrong(kind)
@@ -297,7 +367,13 @@ def _stage(attempt: Attempt, cosines: dict[str, float]) -> str:
 def _compare(attempt: Attempt, cosines: dict[str, float], answer: object) -> None:
     expected = below(cosines)[0]
     if answer != expected:
-        raise attempt.wrong("other", table=describe(cosines, short=True), threshold=THRESHOLD, expected=expected, received=describe(answer))
+        raise attempt.wrong(
+            "other",
+            table=describe(cosines, short=True),
+            threshold=THRESHOLD,
+            expected=expected,
+            received=describe(answer),
+        )
 
 
 FIRST_BROKEN = Exercise(

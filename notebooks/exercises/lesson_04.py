@@ -6,7 +6,7 @@ import numpy as np
 
 from labkit.lessons.cards import read_quiz
 from labkit.lessons.exercise import Attempt, Exercise, array_of, near, read_mistakes
-from labkit.vision import merge_order, to_grid
+from labkit.model.vision import merge_order, to_grid
 
 RNG = np.random.default_rng(4)
 SHAPES = (((6, 8, 3), 2), ((28, 42, 3), 14), ((9, 6, 3), 3))
@@ -23,7 +23,10 @@ def cut(image: np.ndarray, size: int) -> np.ndarray:
 
 def examine_patchify(attempt: Attempt) -> None:
     expected = [cut(*case) for case in PICTURES]
-    answers = [array_of(attempt(*case), "the patches", right.shape) for case, right in zip(PICTURES, expected, strict=True)]
+    answers = [
+        array_of(attempt(*case), "the patches", right.shape)
+        for case, right in zip(PICTURES, expected, strict=True)
+    ]
     for (_, size), answer, right in attempt.misses(PICTURES, answers, expected, same=near):
         wrong = int(np.argmax((np.asarray(answer) != right).any(axis=1)))
         raise attempt.wrong("other", size=size, number=wrong)
@@ -73,12 +76,19 @@ type: return [image]
 )
 
 GRIDS = ((2, 4), (4, 4), (6, 2), (4, 6))
-SEQUENCES = tuple((RNG.permutation(rows * cols)[merge_order(rows, cols)], rows, cols) for rows, cols in GRIDS)
+SEQUENCES = tuple(
+    (RNG.permutation(rows * cols)[merge_order(rows, cols)], rows, cols) for rows, cols in GRIDS
+)
 
 
 def examine_unscramble(attempt: Attempt) -> None:
-    expected = [to_grid(sequence, rows, cols).reshape(rows, cols) for sequence, rows, cols in SEQUENCES]
-    answers = [array_of(attempt(*case), "the grid", right.shape) for case, right in zip(SEQUENCES, expected, strict=True)]
+    expected = [
+        to_grid(sequence, rows, cols).reshape(rows, cols) for sequence, rows, cols in SEQUENCES
+    ]
+    answers = [
+        array_of(attempt(*case), "the grid", right.shape)
+        for case, right in zip(SEQUENCES, expected, strict=True)
+    ]
     for (_, rows, cols), answer, right in attempt.misses(SEQUENCES, answers, expected, same=near):
         row, col = (int(i) for i in np.argwhere(np.asarray(answer) != right)[0])
         raise attempt.wrong("other", rows=rows, cols=cols, row=row, col=col)
@@ -128,7 +138,10 @@ FILTERS = tuple((RNG.standard_normal((d, 3, 2, 4, 4)).astype(np.float32),) for d
 
 def examine_still(attempt: Attempt) -> None:
     expected = [weight.sum(axis=2) for (weight,) in FILTERS]
-    answers = [array_of(attempt(*case), "the filters", right.shape) for case, right in zip(FILTERS, expected, strict=True)]
+    answers = [
+        array_of(attempt(*case), "the filters", right.shape)
+        for case, right in zip(FILTERS, expected, strict=True)
+    ]
     for (weight,), _, _ in attempt.misses(FILTERS, answers, expected, same=near):
         raise attempt.wrong("other", count=len(weight))
 

@@ -7,20 +7,35 @@ from typing import Any
 import numpy as np
 
 from labkit.lessons.cards import read_quiz
-from labkit.lessons.exercise import Attempt, Diagnosis, Exercise, array_of, describe, near, read_mistakes
-from labkit.vision import attention_pattern, attention_rollout
+from labkit.lessons.exercise import (
+    Attempt,
+    Diagnosis,
+    Exercise,
+    array_of,
+    describe,
+    near,
+    read_mistakes,
+)
+from labkit.model.vision import attention_pattern, attention_rollout
 
 RNG = np.random.default_rng(5)
-PAIRS = tuple(tuple(RNG.standard_normal((2, n, d)).astype(np.float32)) for n, d in ((4, 8), (9, 32), (5, 16)))
+PAIRS = tuple(
+    tuple(RNG.standard_normal((2, n, d)).astype(np.float32)) for n, d in ((4, 8), (9, 32), (5, 16))
+)
 
 
 def examine_pattern(attempt: Attempt) -> None:
     expected = [attention_pattern(q, k) for q, k in PAIRS]
-    answers = [array_of(attempt(*case), "the pattern", right.shape) for case, right in zip(PAIRS, expected, strict=True)]
+    answers = [
+        array_of(attempt(*case), "the pattern", right.shape)
+        for case, right in zip(PAIRS, expected, strict=True)
+    ]
     for (q, _), answer, right in attempt.misses(PAIRS, answers, expected, same=near):
         if not near(np.asarray(answer).sum(axis=1), np.ones(len(q))):
             raise attempt.wrong("rows", first=float(np.asarray(answer)[0].sum()))
-        raise attempt.wrong("other", n=len(q), d=q.shape[1], apart=float(np.abs(np.asarray(answer) - right).max()))
+        raise attempt.wrong(
+            "other", n=len(q), d=q.shape[1], apart=float(np.abs(np.asarray(answer) - right).max())
+        )
 
 
 PATTERN = Exercise(
@@ -85,12 +100,27 @@ def examine_binding(attempt: Attempt) -> None:
     for case in MAPS:
         answer = attempt(*case)
         if not isinstance(answer, (tuple, list)) or len(answer) != 2:
-            raise Diagnosis("type", f"Expected a layer and a head, as `(layer, head)`, received {describe(answer)}.")
-        if not all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in answer):
-            raise Diagnosis("parts", f"Expected layer and head as whole numbers, received {describe(tuple(answer), short=True)}.")
+            raise Diagnosis(
+                "type",
+                f"Expected a layer and a head, as `(layer, head)`, received {describe(answer)}.",
+            )
+        if not all(
+            isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in answer
+        ):
+            raise Diagnosis(
+                "parts",
+                f"Expected layer and head as whole numbers, received {describe(tuple(answer), short=True)}.",
+            )
         answers.append(tuple(int(part) for part in answer))
-    for (maps, _), answer, expected in attempt.misses(MAPS, answers, [binder(*case) for case in MAPS]):
-        told = {"layers": maps.shape[0], "heads": maps.shape[1], "answer": answer, "expected": expected}
+    for (maps, _), answer, expected in attempt.misses(
+        MAPS, answers, [binder(*case) for case in MAPS]
+    ):
+        told = {
+            "layers": maps.shape[0],
+            "heads": maps.shape[1],
+            "answer": answer,
+            "expected": expected,
+        }
         raise attempt.wrong("other", **told)
 
 
@@ -137,14 +167,23 @@ type: return int(maps[:, :, box].sum(axis=-1).argmax())
 )
 
 STACKS = tuple(
-    ([attention_pattern(*RNG.standard_normal((2, heads, n, 8)).astype(np.float32)) for _ in range(layers)], residual)
+    (
+        [
+            attention_pattern(*RNG.standard_normal((2, heads, n, 8)).astype(np.float32))
+            for _ in range(layers)
+        ],
+        residual,
+    )
     for layers, heads, n, residual in ((2, 3, 4, 0.5), (3, 2, 6, 0.5), (1, 4, 5, 0.25))
 )
 
 
 def examine_rollout(attempt: Attempt) -> None:
     expected = [attention_rollout(patterns, residual=residual) for patterns, residual in STACKS]
-    answers = [array_of(attempt(*case), "the rollout", right.shape) for case, right in zip(STACKS, expected, strict=True)]
+    answers = [
+        array_of(attempt(*case), "the rollout", right.shape)
+        for case, right in zip(STACKS, expected, strict=True)
+    ]
     for (patterns, residual), answer, right in attempt.misses(STACKS, answers, expected, same=near):
         apart = float(np.abs(np.asarray(answer) - right).max())
         raise attempt.wrong("other", layers=len(patterns), residual=residual, apart=apart)

@@ -14,9 +14,15 @@ def smmlas(rows: int, outputs: int, width: int) -> int:
 
 
 def examine_smmla_count(attempt: Attempt) -> None:
-    answers = [whole_number(attempt(*product), "the number of instructions") for product in PRODUCTS]
-    for (rows, outputs, width), answer, expected in attempt.misses(PRODUCTS, answers, [smmlas(*product) for product in PRODUCTS]):
-        raise attempt.wrong("other", rows=rows, outputs=outputs, width=width, answer=answer, expected=expected)
+    answers = [
+        whole_number(attempt(*product), "the number of instructions") for product in PRODUCTS
+    ]
+    for (rows, outputs, width), answer, expected in attempt.misses(
+        PRODUCTS, answers, [smmlas(*product) for product in PRODUCTS]
+    ):
+        raise attempt.wrong(
+            "other", rows=rows, outputs=outputs, width=width, answer=answer, expected=expected
+        )
 
 
 SMMLA_COUNT = Exercise(
@@ -69,7 +75,7 @@ INTERVALS = (
 
 
 def sentence(low: float, high: float, margin: float) -> str:
-    """As `labkit.stats.Ratio.verdict`."""
+    """As `labkit.base.stats.Ratio.verdict`."""
     return "faster" if low > 1 + margin else "slower" if high < 1 - margin else "undecided"
 
 
@@ -78,8 +84,12 @@ def examine_verdict(attempt: Attempt) -> None:
     for answer in answers:
         if not isinstance(answer, str) or answer not in {"faster", "slower", "undecided"}:
             raise attempt.wrong("type", received=describe(answer))
-    for (low, high, margin), answer, expected in attempt.misses(INTERVALS, answers, [sentence(*interval) for interval in INTERVALS]):
-        raise attempt.wrong("other", low=low, high=high, margin=margin, answer=answer, expected=expected)
+    for (low, high, margin), answer, expected in attempt.misses(
+        INTERVALS, answers, [sentence(*interval) for interval in INTERVALS]
+    ):
+        raise attempt.wrong(
+            "other", low=low, high=high, margin=margin, answer=answer, expected=expected
+        )
 
 
 VERDICT = Exercise(
@@ -158,7 +168,9 @@ def examine_why_not(attempt: Attempt) -> None:
         if not isinstance(answer, (list, tuple)):
             raise attempt.wrong("type", received=describe(answer))
     lists = [list(answer) for answer in answers]
-    for (facts,), answer, expected in attempt.misses([(facts,) for facts in CASES], lists, [obstacles(facts) for facts in CASES]):
+    for (facts,), answer, expected in attempt.misses(
+        [(facts,) for facts in CASES], lists, [obstacles(facts) for facts in CASES]
+    ):
         told = describe({**facts, "features": sorted(facts["features"])}, short=True)
         raise attempt.wrong("other", facts=told, answer=answer, expected=expected)
 
@@ -206,7 +218,10 @@ def why_not(facts):
 """,
     mistakes={
         "first": (
-            _rules('facts["built"] and not ({"dotprod", "i8mm"} <= facts["features"] or "sme2" in facts["features"])') + "[:1]",
+            _rules(
+                'facts["built"] and not ({"dotprod", "i8mm"} <= facts["features"] or "sme2" in facts["features"])'
+            )
+            + "[:1]",
             "You stop at the first reason. Whoever mends that one alone still measures the baseline: name all of them.",
         ),
         "i8mm_only": (
@@ -225,8 +240,14 @@ def why_not(facts):
             _rules('not ({"dotprod", "i8mm"} <= facts["features"] or "sme2" in facts["features"])'),
             "You blame the CPU even where no kernel was built. Until one is, what the CPU has does not matter.",
         ),
-        "empty": ("return []", "You find nothing in the way, ever. Does each `if` append its word?"),
-        "other": ('return ["bits"] if facts["bits"] != 4 else []', "For {facts} your function gives {answer}. Expected {expected}."),
+        "empty": (
+            "return []",
+            "You find nothing in the way, ever. Does each `if` append its word?",
+        ),
+        "other": (
+            'return ["bits"] if facts["bits"] != 4 else []',
+            "For {facts} your function gives {answer}. Expected {expected}.",
+        ),
         "type": ('return "hint"', "Expected a list of words, received {received}."),
         "raised": ('return facts["kernel"]', ""),
     },

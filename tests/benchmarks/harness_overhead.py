@@ -1,6 +1,6 @@
 """What labkit's harness itself costs: ``python tests/benchmarks/harness_overhead.py MODEL_DIR``.
 
-The same forward pass is timed twice over: through labkit's worker (`labkit.parts.Part.forward`, the clock that the
+The same forward pass is timed twice over: through labkit's worker (`labkit.model.parts.Part.forward`, the clock that the
 benchmark reads) and through MNN's own Python module in a bare process that imports nothing of labkit. Both
 processes live at once and take turns, in random order, and each round has fresh ones, because two processes
 of one program differ too: how much is shown by a third one, raw again. Use a model where a pass takes over
@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from labkit import parts, stats
+from labkit.base import stats
 from labkit.engine.client import EngineProcess
+from labkit.model import parts
 
 BARE = """
 import os, pickle, sys, time
@@ -48,13 +49,18 @@ class Bare:
 
     def __init__(self, part: parts.Part, threads: int) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", BARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", BARE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         assert self.process.stdin
         assert self.process.stdout
         self.requests, self.replies = self.process.stdin, self.process.stdout
         arrays = [part.arrays[name] for name in part.inputs]
-        pickle.dump((str(part.file), list(part.inputs), list(part.outputs), threads, arrays), self.requests)
+        pickle.dump(
+            (str(part.file), list(part.inputs), list(part.outputs), threads, arrays), self.requests
+        )
 
     def forward(self, repeat: int) -> float:
         """Mean seconds of a pass."""
@@ -84,11 +90,16 @@ class Through:
         self.engine.close()
 
 
-def measure(part: parts.Part, *, threads: int, rounds: int, values: int = 9) -> dict[str, list[float]]:
+def measure(
+    part: parts.Part, *, threads: int, rounds: int, values: int = 9
+) -> dict[str, list[float]]:
     """Median seconds of a pass in each round: three fresh processes that take turns, in random order; "again" is raw a second time."""
     rng, medians = np.random.default_rng(0), {"raw": [], "labkit": [], "again": []}
     for _ in range(rounds):
-        sides = {name: kind(part, threads) for name, kind in (("raw", Bare), ("labkit", Through), ("again", Bare))}
+        sides = {
+            name: kind(part, threads)
+            for name, kind in (("raw", Bare), ("labkit", Through), ("again", Bare))
+        }
         try:
             repeat = max(1, round(0.06 / min(side.forward(3) for side in sides.values())))
             seen = {name: [] for name in sides}
@@ -105,17 +116,34 @@ def measure(part: parts.Part, *, threads: int, rounds: int, values: int = 9) -> 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path, help="folder of a converted model")
-    parser.add_argument("--rounds", type=int, default=25, metavar="N", help="rounds of fresh processes, at least 9 (default 25)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of both (default 1)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=25,
+        metavar="N",
+        help="rounds of fresh processes, at least 9 (default 25)",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="CPU threads of both (default 1)"
+    )
     args = parser.parse_args(argv)
     for part in (parts.vision(args.model), parts.decode(args.model)):
         medians = measure(part, threads=args.threads, rounds=args.rounds)
-        print(f"{part.name}, {part.size}, {args.rounds} rounds: raw MNN {1000 * statistics.median(medians['raw']):.3f} ms a pass")
-        for name, words in (("labkit", "through labkit"), ("again", "raw MNN again, in another process")):
+        print(
+            f"{part.name}, {part.size}, {args.rounds} rounds: raw MNN {1000 * statistics.median(medians['raw']):.3f} ms a pass"
+        )
+        for name, words in (
+            ("labkit", "through labkit"),
+            ("again", "raw MNN again, in another process"),
+        ):
             found = stats.ratio(medians[name], medians["raw"])
-            cost, low, high = (100 * (value - 1) for value in (found.speedup, found.low, found.high))
+            cost, low, high = (
+                100 * (value - 1) for value in (found.speedup, found.low, found.high)
+            )
             print(f"  {words}: {cost:+.2f} % (95 % interval {low:+.2f} to {high:+.2f} %)")
     return 0
 

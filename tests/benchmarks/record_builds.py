@@ -12,8 +12,11 @@ import json
 import sys
 from pathlib import Path
 
-from labkit import bench, build_results, building, hardware, lanes, paths, results
-from labkit.convert import cached
+from labkit.base import hardware, paths
+from labkit.bench import builds, measure, results
+from labkit.building import running
+from labkit.engine import lanes
+from labkit.proof.ready import cached
 
 QUESTION = "Describe the image."
 
@@ -22,7 +25,7 @@ def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def described(record: building.BuildRecord) -> dict[str, object]:
+def described(record: running.BuildRecord) -> dict[str, object]:
     """What the lesson shows of a build, without this machine's folders."""
     inside = {name: value for name, value in record.options.items() if not value.startswith("/")}
     return {
@@ -32,12 +35,20 @@ def described(record: building.BuildRecord) -> dict[str, object]:
     }  # fmt: skip
 
 
-def demo(record: building.BuildRecord, model: Path, lane: lanes.Lane) -> dict[str, object]:
+def demo(record: running.BuildRecord, model: Path, lane: lanes.Lane) -> dict[str, object]:
     """One answer, and the instructions of its phases."""
     picture = paths.data_dir() / "scenes" / "cat_and_pizza.png"
-    made = build_results.demo_of(record, model, picture, QUESTION, lane, on_step=say)
-    phases = {phase: counts.to_dict() for phase, counts in zip(made.parts, made.counts, strict=True)}
-    return {"variant": record.variant, "target": record.target, "answer": made.answer, "kleidiai": made.kleidiai, "phases": phases}
+    made = builds.demo_of(record, model, picture, QUESTION, lane, on_step=say)
+    phases = {
+        phase: counts.to_dict() for phase, counts in zip(made.parts, made.counts, strict=True)
+    }
+    return {
+        "variant": record.variant,
+        "target": record.target,
+        "answer": made.answer,
+        "kleidiai": made.kleidiai,
+        "phases": phases,
+    }
 
 
 def main() -> None:
@@ -48,8 +59,8 @@ def main() -> None:
     args = parser.parse_args()
     out, mini, lane = paths.data_dir() / "builds", cached(), lanes.emulated("max")
     out.mkdir(exist_ok=True)
-    builds = [building.read_record(folder) for folder in args.arm]
-    own, machine = building.read_record(args.own), hardware.describe()
+    builds = [running.read_record(folder) for folder in args.arm]
+    own, machine = running.read_record(args.own), hardware.describe()
     content = {
         "machine": {"cpu": machine.cpu, "cores": machine.logical_cores}, "question": QUESTION, "lane": lane.label,
         "builds": [described(record) for record in [*builds, own]], "demos": [demo(record, mini, lane) for record in builds],
@@ -57,8 +68,10 @@ def main() -> None:
     }  # fmt: skip
     (out / "builds.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for name, model in (("embedded", mini), ("wide", args.wide)):
-        plan = bench.BenchPlan(model=model, comparisons=("build",), threads=1, build=args.own)
-        result = bench.run(plan, on_step=lambda done, total, words: say(f"{words} {done}/{total}"))
+        plan = measure.BenchPlan(model=model, comparisons=("build",), threads=1, build=args.own)
+        result = measure.run(
+            plan, on_step=lambda done, total, words: say(f"{words} {done}/{total}")
+        )
         (out / f"own-build-{name}.json").write_text(result.to_json(), encoding="utf-8")
         for cells in results.section(result.groups()[0]).cells:
             say(" | ".join(cells))

@@ -23,12 +23,15 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from labkit.hardware import find_browser
+from labkit.base.hardware import find_browser
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 120  # a busy machine starts a server or a kernel slowly
 QUIET_SETTINGS = {
-    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+    },
     "@jupyterlab/docmanager-extension/plugin.jupyterlab-settings": {"autosave": False},
 }
 
@@ -65,14 +68,21 @@ def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
         file.write_text(json.dumps(settings))
     labkit_home = home / "labkit"
     labkit_home.mkdir()
-    if "LABKIT_HOME" in os.environ:  # a home made for tests: use the models converted there, but not its progress
+    if (
+        "LABKIT_HOME" in os.environ
+    ):  # a home made for tests: use the models converted there, but not its progress
         cache = Path(os.environ["LABKIT_HOME"]).resolve() / "cache"
         cache.mkdir(parents=True, exist_ok=True)
         (labkit_home / "cache").symlink_to(cache, target_is_directory=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = Lab(address=f"http://127.0.0.1:{port}", token=secrets.token_hex(16), folder=folder, log=home / "server.log")
+    server = Lab(
+        address=f"http://127.0.0.1:{port}",
+        token=secrets.token_hex(16),
+        folder=folder,
+        log=home / "server.log",
+    )
     environment = {
         **os.environ,
         "JUPYTER_CONFIG_DIR": str(home / "config"),
@@ -83,17 +93,38 @@ def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
         "JUPYTER_TOKEN": server.token,  # not on the command line, where every user could read it
         "IPYTHONDIR": str(home / "ipython"),
         "LABKIT_HOME": str(labkit_home),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])
+        ),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"),
-        *("--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"),
+        *(
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--ServerApp.ip=127.0.0.1",
+            f"--ServerApp.port={port}",
+        ),
+        *(
+            "--ServerApp.port_retries=0",
+            f"--ServerApp.root_dir={folder}",
+            "--LabApp.expose_app_in_browser=True",
+            "--LabApp.news_url=None",
+        ),
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         *(["--allow-root"] if os.name == "posix" and os.geteuid() == 0 else []),
     ]
     with server.log.open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            start_new_session=True,
+        )
         try:
             _wait_for_server(server, process)
             yield server
@@ -108,7 +139,9 @@ def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
 
 def _wait_for_server(server: Lab, process: subprocess.Popen[bytes]) -> None:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(f"{server.address}/api/status", headers={"Authorization": f"token {server.token}"})
+    request = urllib.request.Request(
+        f"{server.address}/api/status", headers={"Authorization": f"token {server.token}"}
+    )
     end = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < end:
         try:
@@ -116,7 +149,9 @@ def _wait_for_server(server: Lab, process: subprocess.Popen[bytes]) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
-    pytest.fail(f"JupyterLab did not start on {server.address}. The end of its log:\n{server.log.read_text()[-3000:]}")
+    pytest.fail(
+        f"JupyterLab did not start on {server.address}. The end of its log:\n{server.log.read_text()[-3000:]}"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +162,9 @@ def browser(chromium: str) -> Iterator[Browser]:
         *(["--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else []),
     ]
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, headless=True, args=arguments)
+        started = playwright.chromium.launch(
+            executable_path=chromium, headless=True, args=arguments
+        )
         yield started
         started.close()
 
@@ -145,7 +182,9 @@ class OpenNotebook:
 
     def cells(self) -> list[dict[str, Any]]:
         """The notebook's cells with their outputs, as they would be saved."""
-        found = self.page.evaluate("() => jupyterapp.shell.currentWidget.content.model.toJSON().cells")
+        found = self.page.evaluate(
+            "() => jupyterapp.shell.currentWidget.content.model.toJSON().cells"
+        )
         assert isinstance(found, list)
         return found
 
@@ -170,9 +209,17 @@ class OpenNotebook:
 
     def theme(self, name: str) -> None:
         """Switch JupyterLab's theme: ``"light"`` or ``"dark"``."""
-        self.page.evaluate("(theme) => jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {name.capitalize()}")
-        self.page.wait_for_function("(light) => document.body.dataset.jpThemeLight === light", arg=str(name == "light").lower())
-        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)  # it lies over the window, and takes the mouse, while it fades
+        self.page.evaluate(
+            "(theme) => jupyterapp.commands.execute('apputils:change-theme', {theme})",
+            f"JupyterLab {name.capitalize()}",
+        )
+        self.page.wait_for_function(
+            "(light) => document.body.dataset.jpThemeLight === light",
+            arg=str(name == "light").lower(),
+        )
+        expect(self.page.locator("#jupyterlab-splash")).to_have_count(
+            0
+        )  # it lies over the window, and takes the mouse, while it fades
 
     def hide_sidebar(self) -> None:
         """Close the list of files, to leave the window's width to the notebook."""
@@ -236,7 +283,9 @@ class ComposerHand:
         """Wait until the browser shows the kernel's present scene, and compare the two pixel by pixel."""
         pixels = "c.picture().convert('RGBA').tobytes()"
         digest = f"__import__('hashlib').sha256({pixels}).hexdigest()"
-        revision, digest = self.notebook.kernel(f"(lambda c: [c.stage['revision'], {digest}])({self.widget})")
+        revision, digest = self.notebook.kernel(
+            f"(lambda c: [c.stage['revision'], {digest}])({self.widget})"
+        )
         canvas = self.root.locator("canvas")
         expect(canvas).to_have_attribute("data-revision", str(revision))
         shown = canvas.evaluate(
@@ -257,7 +306,9 @@ class ComposerHand:
             grip = grip.locator(f".lc-handle[data-corner={handle}]")
         grip.scroll_into_view_if_needed()
         box = grip.bounding_box()
-        width = self.root.locator(".lc-stage").evaluate("(stage) => stage.clientWidth / stage.querySelector('canvas').width")
+        width = self.root.locator(".lc-stage").evaluate(
+            "(stage) => stage.clientWidth / stage.querySelector('canvas').width"
+        )
         assert box
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self.page.mouse.move(x, y)
@@ -304,22 +355,37 @@ class ComposerHand:
 
 @pytest.fixture(scope="session")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = Path(os.environ["LABKIT_SCREENSHOTS"]) if "LABKIT_SCREENSHOTS" in os.environ else tmp_path_factory.mktemp("screenshots")
+    folder = (
+        Path(os.environ["LABKIT_SCREENSHOTS"])
+        if "LABKIT_SCREENSHOTS" in os.environ
+        else tmp_path_factory.mktemp("screenshots")
+    )
     folder.mkdir(parents=True, exist_ok=True)
     return folder.resolve()
 
 
 @pytest.fixture
-def open_notebook(lab: Lab, browser: Browser, screenshots: Path) -> Iterator[Callable[..., OpenNotebook]]:
+def open_notebook(
+    lab: Lab, browser: Browser, screenshots: Path
+) -> Iterator[Callable[..., OpenNotebook]]:
     """A function that opens a copy of a notebook file, or a notebook made in the test, in the lab."""
     contexts = []
 
-    def open_one(notebook: Path | nbformat.NotebookNode, *, width: int = 1280, height: int = 1000) -> OpenNotebook:
-        copy = lab.folder / f"{notebook.stem if isinstance(notebook, Path) else 'made'}_{secrets.token_hex(3)}.ipynb"
+    def open_one(
+        notebook: Path | nbformat.NotebookNode, *, width: int = 1280, height: int = 1000
+    ) -> OpenNotebook:
+        copy = (
+            lab.folder
+            / f"{notebook.stem if isinstance(notebook, Path) else 'made'}_{secrets.token_hex(3)}.ipynb"
+        )
         if isinstance(notebook, Path):
             shutil.copyfile(notebook, copy)
         else:  # without a kernel's name the lab would ask for one
-            notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+            notebook.metadata.kernelspec = {
+                "name": "python3",
+                "display_name": "Python 3",
+                "language": "python",
+            }
             nbformat.write(notebook, copy)
         context = browser.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
@@ -334,11 +400,15 @@ def open_notebook(lab: Lab, browser: Browser, screenshots: Path) -> Iterator[Cal
             }""",
             arg=copy.name,
         )
-        page.evaluate("() => jupyterapp.restored.then(() => jupyterapp.shell.currentWidget.sessionContext.ready)")
+        page.evaluate(
+            "() => jupyterapp.restored.then(() => jupyterapp.shell.currentWidget.sessionContext.ready)"
+        )
         return OpenNotebook(page, screenshots)
 
     yield open_one
     for context in contexts:
         for page in context.pages:
-            page.evaluate("() => globalThis.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown()")
+            page.evaluate(
+                "() => globalThis.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown()"
+            )
         context.close()

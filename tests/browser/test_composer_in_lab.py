@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 FAKE_MODEL = """
 import threading
 from types import SimpleNamespace
-from labkit.composer import Composer
+from labkit.world.composer import Composer
 
 released = threading.Event()
 
@@ -38,7 +38,11 @@ composer
 
 @pytest.fixture
 def notebook(open_notebook: Callable[..., OpenNotebook]) -> OpenNotebook:
-    cells = [nbformat.v4.new_markdown_cell("# A cat and a pizza"), nbformat.v4.new_code_cell(FAKE_MODEL), nbformat.v4.new_code_cell("")]
+    cells = [
+        nbformat.v4.new_markdown_cell("# A cat and a pizza"),
+        nbformat.v4.new_code_cell(FAKE_MODEL),
+        nbformat.v4.new_code_cell(""),
+    ]
     opened = open_notebook(nbformat.v4.new_notebook(cells=cells), width=900)
     opened.theme("light")
     opened.hide_sidebar()
@@ -66,7 +70,11 @@ def test_by_mouse(notebook: OpenNotebook) -> None:
     expect(root.locator(".lc-notice")).to_contain_text("Cat: column")
     composer.settle()
     after = _by_name(composer.objects())["cat"]
-    assert (after["x"], after["y"], after["side"]) == (before["x"] - 7, before["y"] + 13, before["side"])
+    assert (after["x"], after["y"], after["side"]) == (
+        before["x"] - 7,
+        before["y"] + 13,
+        before["side"],
+    )
 
     composer.drag("pizza", 6, 6, handle="se")
     expect(root.locator(".lc-notice")).to_contain_text("50 pixels wide")
@@ -81,7 +89,9 @@ def test_by_mouse(notebook: OpenNotebook) -> None:
     # Ask; the first piece shows while the model is still at work and the kernel does other things.
     root.get_by_label("About").select_option("pizza")
     root.get_by_role("button", name="Left of …").click()
-    assert root.get_by_role("textbox", name="Question").input_value() == "What is left of the pizza?"
+    assert (
+        root.get_by_role("textbox", name="Question").input_value() == "What is left of the pizza?"
+    )
     root.get_by_role("button", name="Ask").click()
     composer.status("thinking")
     live = root.locator(".lc-live")
@@ -94,7 +104,18 @@ def test_by_mouse(notebook: OpenNotebook) -> None:
     assert live.text_content() == "A cat."
     assert live.locator("span").all_text_contents() == ["A ", "cat", "."]
     assert root.locator(".lc-numbers").inner_text().split("\n") == [
-        *("Tokens", "4", "Visual tokens", "25", "Vision", "0.021 s", "Prefill", "0.041 s", "Decode", "0.016 s")
+        *(
+            "Tokens",
+            "4",
+            "Visual tokens",
+            "25",
+            "Vision",
+            "0.021 s",
+            "Prefill",
+            "0.041 s",
+            "Decode",
+            "0.016 s",
+        )
     ]
     expect(root.locator("[data-verdict]")).to_have_text("✓ Right")
     composer.shot("composer_answer_light")
@@ -144,7 +165,9 @@ def test_by_keyboard_alone(notebook: OpenNotebook) -> None:
     before = _by_name(composer.objects())["cat"]
     for key in ("ArrowDown", "ArrowDown", "ArrowLeft", "Shift+ArrowUp", "+", "+", "-"):
         page.keyboard.press(key)
-    expect(root.locator(".lc-notice")).to_contain_text(f"column {before['x'] - 2}, row {before['y'] - 7}, {before['side'] + 2} pixels")
+    expect(root.locator(".lc-notice")).to_contain_text(
+        f"column {before['x'] - 2}, row {before['y'] - 7}, {before['side'] + 2} pixels"
+    )
     composer.settle()
     expect(composer.object("cat")).to_be_focused()
     composer.shot("composer_keyboard_light")
@@ -167,7 +190,10 @@ def test_by_keyboard_alone(notebook: OpenNotebook) -> None:
     # A question typed, and one that fails: the message shows, and the next question works.
     assert notebook.kernel("released.set()") is None
     words = root.get_by_role("textbox", name="Question")
-    for question, status in (("Where is the unicorn?", "failed"), ("What is left of the pizza?", "done")):
+    for question, status in (
+        ("Where is the unicorn?", "failed"),
+        ("What is left of the pizza?", "done"),
+    ):
         words.focus()  # a change of theme may take it
         page.keyboard.press("Control+a")
         page.keyboard.type(question)
@@ -190,7 +216,9 @@ def test_a_learners_visit_then_a_second_view_shows_the_same(notebook: OpenNotebo
     composer = notebook.composer()
     assert composer.visit() == "A cat."
     composer.empty()
-    assert notebook.kernel("[composer.do('add', name=name) for name in ('cat', 'bee')] and list(composer._stage.objects)") == [3, 4]
+    assert notebook.kernel(
+        "[composer.do('add', name=name) for name in ('cat', 'bee')] and list(composer._stage.objects)"
+    ) == [3, 4]
     composer.settle()
     revision = notebook.kernel("composer.stage['revision']")
     notebook.page.evaluate(

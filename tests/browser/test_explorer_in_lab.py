@@ -23,8 +23,8 @@ SET_UP = """
 import labkit
 from IPython.display import display
 from labkit import explorer
-from labkit.parity import examples
-from labkit.probes import Probe
+from labkit.proof.parity import examples
+from labkit.inside.probes import Probe
 
 model = labkit.open_model("mini")
 probe = Probe(model)
@@ -40,9 +40,14 @@ CELLS = {
 
 
 @pytest.fixture
-def notebook(open_notebook: Callable[..., OpenNotebook], request: pytest.FixtureRequest) -> OpenNotebook:
+def notebook(
+    open_notebook: Callable[..., OpenNotebook], request: pytest.FixtureRequest
+) -> OpenNotebook:
     cells = [nbformat.v4.new_code_cell(source) for source in (SET_UP, *CELLS.values())]
-    opened = open_notebook(nbformat.v4.new_notebook(cells=cells), width=request.param if hasattr(request, "param") else 1100)
+    opened = open_notebook(
+        nbformat.v4.new_notebook(cells=cells),
+        width=request.param if hasattr(request, "param") else 1100,
+    )
     opened.theme("light")
     opened.hide_sidebar()
     opened.run_all()
@@ -53,7 +58,11 @@ def notebook(open_notebook: Callable[..., OpenNotebook], request: pytest.Fixture
 
 
 def _drawn(root: Locator, panel: int = 0) -> list[float]:
-    values = root.locator("canvas[role=img]").nth(panel).evaluate("(canvas) => JSON.parse(canvas.dataset.values)")
+    values = (
+        root.locator("canvas[role=img]")
+        .nth(panel)
+        .evaluate("(canvas) => JSON.parse(canvas.dataset.values)")
+    )
     assert isinstance(values, list)
     return values
 
@@ -61,7 +70,9 @@ def _drawn(root: Locator, panel: int = 0) -> list[float]:
 def _agrees(notebook: OpenNotebook, root: Locator, name: str, panel: int = 0) -> None:
     """The browser's map is the kernel's, which NumPy computes; what the browser chose reaches the kernel a moment later."""
     end = time.monotonic() + 20
-    while (chosen := notebook.kernel(f"[{name}.layer, {name}.head, {name}.query]")) != _chosen(root):
+    while (chosen := notebook.kernel(f"[{name}.layer, {name}.head, {name}.query]")) != _chosen(
+        root
+    ):
         assert time.monotonic() < end, f"the kernel has {chosen}, the browser {_chosen(root)}"
     expected = notebook.kernel(f"{name}.values({panel}).ravel().tolist()")
     assert np.abs(np.array(_drawn(root, panel)) - expected).max() < 2e-5
@@ -83,7 +94,9 @@ def _point(root: Locator, row: int, col: int, rows: int, cols: int, *, click: bo
         canvas.hover(position=place)
 
 
-def test_attention_by_mouse_and_keyboard(notebook: OpenNotebook, capsys: pytest.CaptureFixture[str]) -> None:
+def test_attention_by_mouse_and_keyboard(
+    notebook: OpenNotebook, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = notebook.page.locator(".labkit-explorer").nth(0)
     _agrees(notebook, root, "one")
     before = notebook.kernel("one.query")
@@ -105,7 +118,9 @@ def test_attention_by_mouse_and_keyboard(notebook: OpenNotebook, capsys: pytest.
     root.get_by_label("Head").select_option("2")
     _agrees(notebook, root, "one")
     expect(root.locator(".le-readout")).to_contain_text("L1H2 looks most at")
-    expect(canvas).to_have_attribute("aria-label", root.locator(".le-readout").inner_text().rstrip("."))
+    expect(canvas).to_have_attribute(
+        "aria-label", root.locator(".le-readout").inner_text().rstrip(".")
+    )
 
     delays = []
     for _ in range(48):  # each layer and head three times
@@ -113,7 +128,9 @@ def test_attention_by_mouse_and_keyboard(notebook: OpenNotebook, capsys: pytest.
         delays.append(float(root.get_attribute("data-delay") or "nan"))
     worst = statistics.quantiles(delays, n=20)[-1]
     with capsys.disabled():
-        sys.stdout.write(f"\nexplorer: a change of layer or head is drawn in {statistics.median(delays):.1f} ms, p95 {worst:.1f} ms\n")
+        sys.stdout.write(
+            f"\nexplorer: a change of layer or head is drawn in {statistics.median(delays):.1f} ms, p95 {worst:.1f} ms\n"
+        )
     assert worst < MOST_DELAY_MS
     notebook.shot("explorer_attention_light")
     notebook.theme("dark")
@@ -124,7 +141,9 @@ def test_drift_similarity_and_words(notebook: OpenNotebook) -> None:
     drift, alike, words = (notebook.page.locator(".labkit-explorer").nth(n) for n in (1, 2, 3))
     _agrees(notebook, drift, "two", 0)
     _agrees(notebook, drift, "two", 1)
-    expect(drift.locator("figcaption")).to_have_text(["int4 in MNN", "int4 in MNN", "difference, last − first"])
+    expect(drift.locator("figcaption")).to_have_text(
+        ["int4 in MNN", "int4 in MNN", "difference, last − first"]
+    )
     assert set(_drawn(drift, 2)) == {0}
     drift.scroll_into_view_if_needed()
     notebook.shot("explorer_drift")
@@ -134,7 +153,9 @@ def test_drift_similarity_and_words(notebook: OpenNotebook) -> None:
     assert max(_drawn(alike)) == pytest.approx(1, abs=1e-5), "a patch is most like itself"
     notebook.shot("explorer_similarity")
 
-    expect(words.locator(".le-words button")).to_have_text([*notebook.kernel("[w.strip() for w in said.spec['words']]")])
+    expect(words.locator(".le-words button")).to_have_text(
+        [*notebook.kernel("[w.strip() for w in said.spec['words']]")]
+    )
     _agrees(notebook, words, "said")
     assert notebook.kernel("said.query") == notebook.kernel("len(said.spec['words']) - 1")
     word = words.get_by_role("option", name="trees")

@@ -27,7 +27,10 @@ CELLS = (
     "lessons.progress()",
     "lessons.quiz('00')",
 )
-RIGHT = [next(i for i, option in enumerate(question.options) if option.right) for question in QUIZZES["00"].questions]
+RIGHT = [
+    next(i for i, option in enumerate(question.options) if option.right)
+    for question in QUIZZES["00"].questions
+]
 
 
 def test_a_quiz_by_keyboard(open_notebook: Callable[..., OpenNotebook]) -> None:
@@ -46,7 +49,9 @@ def test_a_quiz_by_keyboard(open_notebook: Callable[..., OpenNotebook]) -> None:
         keyboard.press("ArrowDown")  # must move within the question, not to the next cell
     expect(questions.first.get_by_role("radio").nth(wrong)).to_be_checked()
     keyboard.press("Enter")
-    expect(questions.first).to_contain_text("✘ Not this one. " + QUIZZES["00"].questions[0].options[wrong].why)
+    expect(questions.first).to_contain_text(
+        "✘ Not this one. " + QUIZZES["00"].questions[0].options[wrong].why
+    )
     for i, place in enumerate(RIGHT):
         radios = questions.nth(i).get_by_role("radio")
         if i:  # Tab leads from the question before: its button, what explains the others, then here
@@ -63,12 +68,18 @@ def test_a_quiz_by_keyboard(open_notebook: Callable[..., OpenNotebook]) -> None:
         keyboard.press("Enter")
         expect(questions.nth(i)).to_contain_text("✔ Right.")
     expect(notebook.page.get_by_role("status").filter(has_text="this quiz is done")).to_be_visible()
-    assert notebook.kernel("sorted(__import__('labkit.lessons.store', fromlist=['']).load().quizzes)") == ["00"]
+    assert notebook.kernel(
+        "sorted(__import__('labkit.lessons.store', fromlist=['']).load().quizzes)"
+    ) == ["00"]
     assert notebook.errors() == []
 
 
 def test_cards_and_path_as_a_learner_sees_them(open_notebook: Callable[..., OpenNotebook]) -> None:
-    notebook = open_notebook(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS]), width=1100, height=2700)
+    notebook = open_notebook(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS]),
+        width=1100,
+        height=2700,
+    )
     notebook.run_all()
     page = notebook.page
     expect(page.get_by_role("group").filter(has_text="Question")).to_have_count(len(RIGHT))
@@ -85,15 +96,30 @@ def test_cards_and_path_as_a_learner_sees_them(open_notebook: Callable[..., Open
     assert notebook.errors() == []
 
 
-def test_an_untrusted_notebook_shows_the_static_quiz_and_the_picture(open_notebook: Callable[..., OpenNotebook]) -> None:
+def test_an_untrusted_notebook_shows_the_static_quiz_and_the_picture(
+    open_notebook: Callable[..., OpenNotebook],
+) -> None:
     # What GitHub and a fresh clone show: the same outputs, sanitised, no widget.
     from labkit import lessons
 
     cells = []
-    for shown in (lessons.quiz("00"), lessons.progress(), lessons.check("00.1"), lessons.solution("00.1")):
+    for shown in (
+        lessons.quiz("00"),
+        lessons.progress(),
+        lessons.check("00.1"),
+        lessons.solution("00.1"),
+    ):
         bundle = shown._repr_mimebundle_()
-        bundle["application/vnd.jupyter.widget-view+json"] = {"version_major": 2, "version_minor": 0, "model_id": "gone"}
-        cells.append(nbformat.v4.new_code_cell("...", execution_count=1, outputs=[nbformat.v4.new_output("display_data", bundle)]))
+        bundle["application/vnd.jupyter.widget-view+json"] = {
+            "version_major": 2,
+            "version_minor": 0,
+            "model_id": "gone",
+        }
+        cells.append(
+            nbformat.v4.new_code_cell(
+                "...", execution_count=1, outputs=[nbformat.v4.new_output("display_data", bundle)]
+            )
+        )
     notebook = open_notebook(nbformat.v4.new_notebook(cells=cells), width=1000, height=2000)
     page = notebook.page
     first = QUIZZES["00"].questions[0]

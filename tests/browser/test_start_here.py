@@ -13,7 +13,10 @@ import pytest
 if TYPE_CHECKING:
     from conftest import OpenNotebook
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # the first question may convert the model
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(600),
+]  # the first question may convert the model
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_start_here.ipynb"
 
@@ -25,7 +28,11 @@ def test_start_here(open_notebook: Callable[..., OpenNotebook]) -> None:
     notebook.theme("light")
     notebook.run_all()
     assert notebook.errors() == []
-    assert all(cell["execution_count"] for cell in notebook.cells() if cell["cell_type"] == "code" and "".join(cell["source"]).strip())
+    assert all(
+        cell["execution_count"]
+        for cell in notebook.cells()
+        if cell["cell_type"] == "code" and "".join(cell["source"]).strip()
+    )
     answer = notebook.composer().visit()
     assert answer == "A cat."
     numbers = notebook.page.locator(".lc-numbers").inner_text().split("\n")

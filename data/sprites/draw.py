@@ -1,0 +1,37 @@
+"""Draw the pictures of the 48 objects again: ``python data/sprites/draw.py``.
+
+They come from Debian's ``fonts-noto-color-emoji`` (SIL Open Font License 1.1). Nobody needs to: the result
+stands beside this file, with its licence.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from labkit.world.sprites import EMOJI, SIDE, SPRITES
+
+FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+
+
+def draw_all(font_file: Path = FONT, folder: Path = SPRITES) -> None:
+    """Draw every object from the font into ``folder``, one square PNG each."""
+    font = ImageFont.truetype(str(font_file), 109)  # the only size in the font's bitmap strike
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, char in EMOJI.items():
+        canvas = Image.new("RGBA", (160, 160))
+        ImageDraw.Draw(canvas).text((12, 12), char, font=font, embedded_color=True)
+        glyph = canvas.crop(canvas.getbbox())
+        square = Image.new("RGBA", (max(glyph.size), max(glyph.size)))
+        square.paste(
+            glyph, ((square.width - glyph.width) // 2, (square.height - glyph.height) // 2)
+        )
+        square.resize((SIDE, SIDE), Image.Resampling.LANCZOS).save(
+            folder / f"{name}.png", optimize=True
+        )
+
+
+if __name__ == "__main__":
+    draw_all()
+    print(f"{len(EMOJI)} sprites of {SIDE}x{SIDE} pixels in {SPRITES}")

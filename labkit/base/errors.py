@@ -1,0 +1,135 @@
+"""Every failure a learner can meet, one class each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class LabkitError(Exception):
+    """Base of all of them: catch this to catch any."""
+
+
+class ImageError(LabkitError):
+    """A picture that cannot be read or used."""
+
+
+class QuestionError(LabkitError):
+    """A question that cannot be asked as it stands."""
+
+
+class CommandFailed(LabkitError):
+    """A command could not be started, ended with an error, or took too long."""
+
+    def __init__(self, *, argv: Sequence[str], reason: str, log: Path, output: str) -> None:
+        self.argv, self.reason, self.log, self.output = tuple(argv), reason, log, output
+        said = f"\nIts last words:\n{output}" if output else ""
+        super().__init__(f"{reason}: {' '.join(argv)}{said}\nThe whole log: {log}")
+
+
+class EngineError(LabkitError):
+    """The engine refused a request; it is still alive."""
+
+    def __init__(self, *, op: str, kind: str, message: str, log: str) -> None:
+        self.kind = kind
+        super().__init__(
+            f"the engine could not do {op!r}: {kind}: {message}"
+            + (f"\nIts log ends with:\n{log}" if log else "")
+        )
+
+
+class EngineCrashed(LabkitError):
+    """The engine's process ended; the notebook's kernel did not."""
+
+    def __init__(self, *, op: str, reason: str, log: str) -> None:
+        super().__init__(
+            f"the engine ended while doing {op!r} ({reason}). Open the model again to go on; if it happens again, "
+            f"`labkit verify DIR` tells whether the model's files are whole."
+            + (f"\nIts log ends with:\n{log}" if log else "")
+        )
+
+
+class EngineTimeout(LabkitError):
+    """The engine took too long and was ended."""
+
+    def __init__(self, *, op: str, seconds: float) -> None:
+        super().__init__(
+            f"the engine did not finish {op!r} within {seconds:.0f} s and was ended. "
+            "Open the model again; ask for fewer tokens or a smaller picture."
+        )
+
+
+class CheckpointError(LabkitError):
+    """A folder that is not a whole Qwen2-VL checkpoint."""
+
+
+class ConversionError(LabkitError):
+    """A conversion that cannot be planned or did not end well."""
+
+
+class ModelError(LabkitError):
+    """A folder that is not a whole converted model."""
+
+
+class ParityError(LabkitError):
+    """A converted model that departs from the original."""
+
+
+class SceneError(LabkitError):
+    """The scene composer was asked for something that its world cannot hold."""
+
+
+class ComposerBusy(LabkitError):
+    """A question was asked while the answer to another one was on its way."""
+
+
+class RepositoryNotFound(LabkitError):
+    """labkit was installed without its checkout, which holds data and notebooks."""
+
+
+class FolderNotWritable(LabkitError):
+    """A folder cannot be made, written to or emptied."""
+
+
+class UnknownFolder(LabkitError):
+    """`labkit clean` was asked for something that it does not keep."""
+
+
+class LaneNotReady(LabkitError):
+    """A lane that does not exist, was not set up, is damaged, or lacks QEMU."""
+
+
+class LaneSetupFailed(LabkitError):
+    """A stage of setting up the emulated lane failed."""
+
+
+class CountingFailed(LabkitError):
+    """Instructions could not be counted: no compiler, another QEMU, or not an emulated lane."""
+
+
+class ResultError(LabkitError):
+    """A benchmark that cannot be run as asked, or a file that is not a benchmark's result."""
+
+
+class NotTimed(LabkitError):
+    """A time was asked for in a lane whose seconds say nothing about a CPU."""
+
+
+class MixedMachines(LabkitError):
+    """Results of different machines were to be shown as if they were of one."""
+
+
+class ProbeError(LabkitError):
+    """The inside of a model could not be read: another graph than expected, a layer that was not asked for, too much at once."""
+
+
+class ExplorerError(LabkitError):
+    """Maps that do not fit their picture, or a choice that is not there."""
+
+
+class KernelError(LabkitError):
+    """A C kernel that cannot be compiled, run, counted or modelled here; says what is missing."""
+
+
+class BuildError(LabkitError):
+    """A build of MNN that cannot be planned, failed, or came out without what was asked for."""

@@ -1,0 +1,170 @@
+"""Where labkit keeps things, and what ``labkit clean`` may free.
+
+Caches, progress and results live in the platform's user folders, or all under
+``LABKIT_HOME`` when it is set.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit.base.errors import FolderNotWritable, RepositoryNotFound, UnknownFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """One thing that labkit keeps on this machine."""
+
+    what: str
+    path: Path
+    bytes: int
+    why: str
+
+
+KINDS = {
+    "cache": "converted models and compiled helpers; made again when needed (seconds to minutes)",
+    "progress": "which exercises you solved; cannot be made again",
+    "results": "measurements and reports that you asked for; cannot be made again",
+}
+
+
+def place(kind: str) -> Path:
+    """The folder of one kind, whether or not it exists.
+
+    Parameters
+    ----------
+    kind
+        "cache", "progress" or "results".
+
+    Returns
+    -------
+    pathlib.Path
+        Absolute.
+    """
+    home = os.environ.get("LABKIT_HOME")
+    if home:
+        return Path(home).expanduser().absolute() / kind
+    from platformdirs import user_cache_path, user_data_path
+
+    if kind == "cache":
+        return user_cache_path("labkit", appauthor=False)
+    return user_data_path("labkit", appauthor=False) / kind
+
+
+def _made(kind: str) -> Path:
+    folder = place(kind)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderNotWritable(
+            f"expected to be able to make the folder {folder}, got: {error.strerror or error}. "
+            "Set LABKIT_HOME to a folder of your own, for example: export LABKIT_HOME=~/labkit"
+        ) from error
+    return folder
+
+
+def cache_dir() -> Path:
+    """What can be made again: converted models, compiled helpers. Made on use."""
+    return _made("cache")
+
+
+def progress_dir() -> Path:
+    """Which exercises were solved. Made on use."""
+    return _made("progress")
+
+
+def results_dir() -> Path:
+    """Measurements and reports. Made on use."""
+    return _made("results")
+
+
+def repository() -> Path:
+    """The checkout that labkit runs from; it has ``data`` and ``notebooks``.
+
+    Raises
+    ------
+    RepositoryNotFound
+        If labkit was installed without it.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "data").is_dir():
+        raise RepositoryNotFound(
+            f"expected the folders data and notebooks beside the package, found neither in {root}. "
+            "labkit runs from its checkout: clone it and type python3 bootstrap.py setup"
+        )
+    return root
+
+
+def data_dir() -> Path:
+    """Sprites, the embedded checkpoint and everything else that ships with the repository."""
+    return repository() / "data"
+
+
+def size_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder, without following links; 0 if it does not exist."""
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):  # it may go away while we look
+                total += (Path(parent) / name).lstat().st_size
+    return total
+
+
+def usage() -> tuple[Usage, ...]:
+    """What labkit keeps on this machine, one row for each kind, also for those that are empty."""
+    return tuple(
+        Usage(what=kind, path=place(kind), bytes=size_bytes(place(kind)), why=why)
+        for kind, why in KINDS.items()
+    )
+
+
+def free(which: str | Iterable[str] = "cache") -> int:
+    """Delete everything of the given kinds.
+
+    Parameters
+    ----------
+    which
+        One or more of "cache", "progress", "results"; "all" means all three.
+
+    Returns
+    -------
+    int
+        Bytes that were freed.
+
+    Raises
+    ------
+    UnknownFolder
+        If a kind is not one of these. Nothing is deleted then.
+    FolderNotWritable
+        If something could not be deleted.
+    """
+    kinds: Sequence[str] = [which] if isinstance(which, str) else list(which)
+    if "all" in kinds:
+        kinds = list(KINDS)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UnknownFolder(
+                f"expected one of {', '.join(KINDS)} or all, got {kind!r}. `labkit clean` shows what there is"
+            )
+    freed = 0
+    for kind in kinds:
+        folder, before = place(kind), size_bytes(place(kind))
+        if folder.is_symlink():  # the link is the user's; only what it leads to is ours
+            folder = folder.resolve()
+        try:
+            for entry in list(folder.iterdir()) if folder.is_dir() else []:
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+        except OSError as error:
+            raise FolderNotWritable(
+                f"expected to be able to empty {folder}, got: {error.strerror or error}. Close the notebooks that use it and try again"
+            ) from error
+        freed += before - size_bytes(folder)
+    return freed

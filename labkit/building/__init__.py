@@ -1,0 +1,1 @@
+"""MNN built with KleidiAI or without: the plan, the run, and its program llm_demo."""

@@ -1,0 +1,53 @@
+"""ziglang as a compiler for CMake: run as a script, with the tool's name and its arguments.
+
+``zig cc`` knows instruction sets by LLVM's names of features and refuses GCC's ``-march=armv8.2-a+fp16``,
+which MNN's and KleidiAI's files are compiled with; everything else passes unchanged.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+TARGET = "aarch64-linux-musl"
+FEATURES = {"fp16": "fullfp16"}  # GCC's name to LLVM's, where they differ
+DROPPED = ("-mfpu=", "-mfloat-abi=")  # of 32-bit Arm
+
+
+def translated(argument: str) -> str | None:
+    """One argument as zig takes it; None if it has to go.
+
+    >>> translated("-march=armv8.2-a+fp16+i8mm"), translated("-O3"), translated("-mfpu=neon")
+    ('-mcpu=generic+v8_2a+fullfp16+i8mm', '-O3', None)
+    """
+    march = re.fullmatch(r"-march=armv(\d)(?:\.(\d))?-a((?:\+\w+)*)", argument)
+    if march:
+        level = [f"v{march[1]}_{march[2]}a"] if march[2] else []
+        features = [FEATURES.get(name, name) for name in march[3].split("+") if name]
+        return "-mcpu=" + "+".join(["generic", *level, *features])
+    return None if argument.startswith(DROPPED) else argument
+
+
+def main(tool: str, *arguments: str) -> int:
+    """Run ``zig cc``, ``zig c++``, ``zig ar`` or ``zig ranlib``."""
+    compiles = tool in {"cc", "c++"}
+    passed = (
+        [word for word in map(translated, arguments) if word is not None]
+        if compiles
+        else list(arguments)
+    )
+    return subprocess.call(
+        [
+            sys.executable,
+            "-m",
+            "ziglang",
+            tool,
+            *(["-target", TARGET, "-g0"] if compiles else []),
+            *passed,
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Inside the deployed model: patch embeddings, hidden states, Q, K and attention, beside the original's."""

@@ -1,0 +1,252 @@
+"""Ask a converted model about a picture.
+
+>>> import labkit                                               # doctest: +SKIP
+>>> with labkit.open_model("mini") as model:                    # doctest: +SKIP
+...     print(model.ask("scene.png", "What is left of the pizza?").text)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from labkit.base.errors import ModelError, QuestionError
+from labkit.base.hardware import default_threads
+from labkit.engine.client import EngineProcess
+from labkit.model import manifest
+from labkit.model.images import ImageLike, prepare
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+MARKUP = re.compile(
+    r"<\|[^|]*\|>|</?(?:img|audio|hw)>|[\0\ud800-\udfff]"
+)  # and what has no place in a text: it would end or crash it
+PRECISIONS = ("normal", "high", "low")
+MAX_PIXELS = 1280 * 28 * 28
+"""Larger pictures are shrunk to 1,280 visual tokens; the 2B checkpoint alone would allow 16,384, which fill a machine's memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """Seconds of each part of an answer."""
+
+    load_s: float
+    vision_s: float
+    prefill_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the model said, and what it took.
+
+    ``prompt`` and ``tokens`` are token ids, those of visual tokens all alike. ``finished`` is False when
+    ``max_new_tokens`` cut the answer off. ``first_logits`` are the (vocabulary,) float32 scores from which
+    the first token was taken.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    prompt: tuple[int, ...]
+    visual_tokens: int
+    finished: bool
+    times: Times
+    first_logits: np.ndarray
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many tokens the model was given, visual ones among them."""
+        return len(self.prompt)
+
+    def __repr__(self) -> str:
+        return f"Answer({self.text!r}, {len(self.tokens)} tokens, {self.visual_tokens} visual of {self.prompt_tokens} prompt tokens)"
+
+
+class Model:
+    """A converted model, open in an engine process of its own.
+
+    Parameters
+    ----------
+    folder
+        As made by `labkit.model.convert`.
+    threads
+        CPU threads of both parts; None takes up to four.
+    precision
+        ``"normal"`` (float32), ``"high"``, or ``"low"`` (float16 where the CPU has it).
+    memory
+        ``"low"`` keeps weights quantised and uses the int4 or int8 kernels; ``"normal"`` unpacks them.
+    positions
+        ``"mrope"`` puts new tokens where Qwen2-VL does; ``"mnn"`` where MNN-LLM 3.6.1 does, some positions
+        too far on (`labkit.engine.worker`).
+    max_pixels
+        Larger pictures are shrunk to this area; at most what the checkpoint allows.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not a whole converted model.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int | None = None,
+        precision: str = "normal",
+        memory: str = "low",
+        positions: str = "mrope",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        if (
+            precision not in PRECISIONS
+            or memory not in PRECISIONS
+            or positions not in ("mrope", "mnn")
+        ):
+            raise ModelError(
+                f"expected precision and memory among {', '.join(PRECISIONS)} and positions 'mrope' or 'mnn', "
+                f"received {precision!r}, {memory!r}, {positions!r}"
+            )
+        self.folder, self.manifest = Path(folder).resolve(), manifest.read(Path(folder))
+        self.options: dict[str, Any] = {
+            "threads": threads or default_threads(),
+            "precision": precision,
+            "memory": memory,
+        }
+        self.positions = positions
+        self.area = {
+            **self.manifest.image,
+            "max_pixels": min(max_pixels, self.manifest.image["max_pixels"]),
+        }
+        if max_pixels < self.area["min_pixels"]:
+            raise ModelError(
+                f"expected max_pixels of at least {self.area['min_pixels']:,}, this model's smallest, received {max_pixels:,}."
+            )
+        self._engine: EngineProcess | None = None
+        self._load_s = 0.0
+        self._graphs: dict[str, list[dict[str, Any]]] = {}
+        self._loaded: set[str] = set()
+
+    @property
+    def engine(self) -> EngineProcess:
+        """The engine, started at first use, and again after a crash."""
+        if self._engine is None or not self._engine.alive:
+            if self._engine is not None:
+                self._engine.close()
+            self._engine, self._load_s = EngineProcess(), 0.0
+            self._loaded.clear()
+        return self._engine
+
+    def ask(
+        self,
+        image: ImageLike | None,
+        question: str,
+        *,
+        max_new_tokens: int = 64,
+        on_text: Callable[[str], None] | None = None,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Answer:
+        """Answer one question about one picture, greedily: the same question gets the same answer.
+
+        Parameters
+        ----------
+        image
+            Anything that `labkit.model.images.load_rgb` takes; None asks without a picture.
+        question
+            In plain words.
+        max_new_tokens
+            Where to stop at the latest.
+        on_text
+            Called with each piece of the answer as it comes.
+        on_event
+            Called with each event as `labkit.engine.worker.Worker.ask` sends it: the prompt, then each token.
+
+        Raises
+        ------
+        ImageError, QuestionError, EngineCrashed, EngineTimeout, EngineError
+            The picture or question cannot be used; the engine failed.
+        """
+        question = question.strip()
+        if not question:
+            raise QuestionError("expected a question, received nothing. Try: Describe the image.")
+        if found := MARKUP.search(question):
+            raise QuestionError(
+                f"expected plain words, received the control mark {found.group()!r}, which would change the prompt. Leave it out."
+            )
+        if max_new_tokens < 1:
+            raise QuestionError(f"expected max_new_tokens of at least 1, received {max_new_tokens}")
+        arrays = {} if image is None else {"image": self.prepare(image)}
+        engine = self.engine
+        if not self._load_s:
+            self._load_s = engine.request("load_chat", directory=str(self.folder), **self.options)[
+                0
+            ]["load_s"]
+
+        def pass_on(event: dict[str, Any]) -> None:
+            if on_text and event["event"] == "piece" and event["text"]:
+                on_text(event["text"])
+            if on_event:
+                on_event(event)
+
+        said, results = engine.request(
+            "ask", arrays, on_event=pass_on, question=question, image_pad=self.manifest.image_pad, stop=list(self.manifest.stop),
+            max_new_tokens=max_new_tokens, positions=self.positions,
+        )  # fmt: skip
+        return Answer(
+            text=said["text"],
+            tokens=tuple(said["tokens"]),
+            prompt=tuple(said["prompt"]),
+            visual_tokens=said["visual_tokens"],
+            finished=said["finished"],
+            times=Times(
+                load_s=self._load_s,
+                vision_s=said["vision_s"],
+                prefill_s=said["prefill_s"],
+                decode_s=said["decode_s"],
+            ),
+            first_logits=results["first_logits"],
+        )
+
+    def prepare(self, image: ImageLike) -> np.ndarray:
+        """A picture at the size at which this model looks at it: (height, width, 3) uint8."""
+        return prepare(image, **self.area)
+
+    def graph(self, name: str) -> list[dict[str, Any]]:
+        """The operators of one of the model's .mnn files: ``type``, ``name``, ``inputs``, ``outputs``."""
+        if name not in self._graphs:
+            self._graphs[name] = self.engine.request("graph", file=str(self.folder / name))[0][
+                "ops"
+            ]
+        return self._graphs[name]
+
+    def load_module(self, name: str, inputs: list[str], outputs: list[str]) -> None:
+        """Load one of the model's .mnn files as a plain module, once."""
+        engine = self.engine
+        if name not in self._loaded:
+            engine.request(
+                "load_module",
+                file=str(self.folder / name),
+                key=name,
+                inputs=inputs,
+                outputs=outputs,
+                kleidiai=False,
+                **self.options,
+            )
+            self._loaded.add(name)
+
+    def close(self) -> None:
+        """End the engine; the next question starts it again."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

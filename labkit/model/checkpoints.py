@@ -1,0 +1,249 @@
+"""Checkpoints: where they come from, and whether they are a whole Qwen2-VL."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.base import paths
+from labkit.base.errors import CheckpointError
+
+MINI = "mini"
+HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
+FLOATS = {"F16", "BF16", "F32"}
+INDEX = "model.safetensors.index.json"
+WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A Qwen2-VL checkpoint on this disk, looked at but not loaded."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    dtype: str
+    parameters: int
+    weights_bytes: int
+    min_pixels: int
+    max_pixels: int
+    stop: tuple[int, ...]
+
+    @property
+    def image_pad(self) -> int:
+        """Id of the token that a picture's visual tokens replace."""
+        return int(self.config["image_token_id"])
+
+
+def resolve(source: str | Path) -> Checkpoint:
+    """Find a checkpoint and look whether it is whole.
+
+    Parameters
+    ----------
+    source
+        ``"mini"`` for the embedded one, a folder, or a hub id such as
+        ``"Qwen/Qwen2-VL-2B-Instruct"``, which is downloaded (resumed if it was begun).
+
+    Raises
+    ------
+    CheckpointError
+        If it is not there, not Qwen2-VL, or not whole; the message says what is amiss.
+    """
+    if str(source) == MINI:
+        return inspect(paths.data_dir() / "mini-qwen2-vl", name=MINI)
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return inspect(folder, name=folder.resolve().name)
+    if isinstance(source, str) and HUB_ID.match(source) and not folder.exists():
+        return inspect(_download(source), name=source)
+    raise CheckpointError(
+        f"expected 'mini', a folder, or a hub id like 'Qwen/Qwen2-VL-2B-Instruct', received {str(source)!r}, which is none of them."
+    )
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    where = paths.cache_dir() / "hub"
+    try:
+        return Path(snapshot_download(hub_id, cache_dir=where, allow_patterns=list(WANTED)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"could not download {hub_id}: {type(error).__name__}: {str(error).splitlines()[0]}\n"
+            f"Check the name and the network; what has come is kept in {where}, and the same command goes on from there. "
+            "Without a network, use 'mini', or copy the checkpoint's folder to this machine and give its path."
+        ) from error
+
+
+def inspect(folder: Path, *, name: str | None = None) -> Checkpoint:
+    """Look at a folder without loading it: configuration, shards, headers, types.
+
+    Raises
+    ------
+    CheckpointError
+        If anything that a conversion needs is missing, damaged or of another kind.
+    """
+    config = _json(folder, "config.json")
+    if config.get("model_type") != "qwen2_vl":
+        raise CheckpointError(
+            f"expected model_type 'qwen2_vl' in {folder / 'config.json'}, found {config.get('model_type')!r}. This path is for Qwen2-VL."
+        )
+    if "auto_map" in config:
+        raise CheckpointError(
+            f"{folder / 'config.json'} asks to run code of its own ('auto_map'). labkit never does; take the original checkpoint."
+        )
+    if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
+        raise CheckpointError(
+            f"expected a tokenizer (tokenizer.json, or vocab.json and merges.txt) in {folder}, found none."
+        )
+    picture = _json(folder, "preprocessor_config.json")
+    found = tensors(folder)
+    wrong = sorted({kind for kind, _ in found.values()} - FLOATS)
+    if wrong:
+        raise CheckpointError(
+            f"expected weights of type {', '.join(sorted(FLOATS))} in {folder}, found {', '.join(wrong)}. Take the unquantised checkpoint."
+        )
+    if not any(key.endswith("visual.patch_embed.proj.weight") for key in found):
+        raise CheckpointError(
+            f"expected a vision tower (…visual.patch_embed.proj.weight) in {folder}'s weights, found none among {len(found)} tensors."
+        )
+    size = picture.get("size") or {}
+    generation = (
+        _json(folder, "generation_config.json")
+        if (folder / "generation_config.json").exists()
+        else {}
+    )
+    stop: Any = generation.get(
+        "eos_token_id",
+        config.get("eos_token_id", (config.get("text_config") or {}).get("eos_token_id")),
+    )
+    for key, value in (("image_token_id", config.get("image_token_id")), ("eos_token_id", stop)):
+        if value is None:
+            raise CheckpointError(
+                f"expected {key!r} in {folder / 'config.json'}, found none. Take the original checkpoint's file."
+            )
+    kinds = [kind for kind, _ in found.values()]
+    return Checkpoint(
+        name=name or folder.name,
+        folder=folder,
+        config=config,
+        dtype=max(set(kinds), key=kinds.count),
+        parameters=sum(count for _, count in found.values()),
+        weights_bytes=sum(file.stat().st_size for file in weight_files(folder)),
+        min_pixels=int(picture.get("min_pixels") or size.get("shortest_edge") or 3136),
+        max_pixels=int(picture.get("max_pixels") or size.get("longest_edge") or 12845056),
+        stop=tuple(stop) if isinstance(stop, list) else (int(stop),),
+    )
+
+
+def _json(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    if not path.is_file():
+        raise CheckpointError(
+            f"expected {name} in {folder}, found none. Is this the folder of a Qwen2-VL checkpoint?"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"expected JSON in {path}: {error}. Copy or download the file again."
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"expected a JSON object in {path}, found {type(content).__name__}.")
+    return content
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint, from its index where there is one."""
+    files = [folder / name for name in sorted(set(_index(folder).values()))] or [
+        folder / "model.safetensors"
+    ]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing and not files[1:] and any(folder.glob("*.bin")):
+        raise CheckpointError(
+            f"expected safetensors in {folder}, found pickled weights (.bin), which can run code. Take the safetensors version."
+        )
+    if missing:
+        raise CheckpointError(
+            f"expected the weights {', '.join(missing)} in {folder}, found no such file. Copy or download it again."
+        )
+    return files
+
+
+def _index(folder: Path) -> dict[str, str]:
+    """Which file holds which tensor; empty where one file holds them all."""
+    if not (folder / INDEX).is_file():
+        return {}
+    where = _json(folder, INDEX).get("weight_map")
+    if not (
+        isinstance(where, dict) and where and all(isinstance(name, str) for name in where.values())
+    ):
+        raise CheckpointError(
+            f"expected names of files under 'weight_map' in {folder / INDEX}, found none. Copy or download it again."
+        )
+    return where
+
+
+def tensors(folder: Path) -> dict[str, tuple[str, int]]:
+    """Type and number of elements of every tensor, from the headers of the weight files alone.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing, cut off, or not safetensors.
+    """
+    found: dict[str, tuple[str, int]] = {}
+    for file in weight_files(folder):
+        size = file.stat().st_size
+        with file.open("rb") as opened:
+            start = opened.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+            if length + 8 > size:
+                raise CheckpointError(
+                    f"{file} is damaged or cut off: its header does not fit into its {size} bytes. Copy or download it again."
+                )
+            try:
+                header = json.loads(opened.read(length))
+                header.pop("__metadata__", None)
+                end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+                found |= {
+                    key: (entry["dtype"], math.prod(map(int, entry["shape"])))
+                    for key, entry in header.items()
+                }
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise CheckpointError(
+                    f"{file} is damaged: its header is not safetensors ({error}). Copy or download it again."
+                ) from error
+        if 8 + length + end != size:
+            raise CheckpointError(
+                f"{file} is damaged or cut off: expected {8 + length + end:,} bytes, found {size:,}. Copy or download it again."
+            )
+    if absent := sorted(_index(folder).keys() - found.keys()):
+        raise CheckpointError(
+            f"expected {absent[0]} in {folder}'s weights, as {INDEX} says, found no such tensor: files of two checkpoints?"
+        )
+    return found
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the names and contents of everything a conversion reads."""
+    whole = hashlib.sha256()
+    for path in sorted(p for pattern in WANTED for p in folder.glob(pattern)):
+        whole.update(path.name.encode() + b"\0" + file_sha256(path).encode() + b"\0")
+    return whole.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of one file, as hex."""
+    with path.open("rb") as opened:
+        digest = hashlib.sha256()
+        for block in iter(lambda: opened.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

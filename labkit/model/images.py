@@ -1,0 +1,164 @@
+"""Any picture a learner may have, as the pixels the model looks at."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from labkit.base.errors import ImageError
+from labkit.model.vision import smart_resize
+
+MAX_MEGAPIXELS = 150
+ImageLike: TypeAlias = "str | Path | Image.Image | np.ndarray"
+
+
+def load_rgb(image: ImageLike) -> Image.Image:
+    """A picture as upright 8-bit RGB.
+
+    EXIF rotation is applied; transparency is laid on white; palette, grey, CMYK and
+    16-bit pictures are converted; of an animation the first frame is taken.
+
+    Parameters
+    ----------
+    image
+        A path, a PIL image, or an array: (height, width), or with 1, 3 or 4 channels,
+        uint8 or float in 0..1, RGB.
+
+    Raises
+    ------
+    ImageError
+        If it is missing, damaged, too large, or not a picture.
+    """
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    if isinstance(image, Image.Image):
+        return _upright_rgb(image, "the picture")
+    if not isinstance(image, (str, Path)):
+        raise ImageError(
+            f"expected a path, a PIL image or a NumPy array, received {type(image).__name__}"
+        )
+    path = Path(image)
+    if str(image).startswith(("http://", "https://")):
+        raise ImageError(
+            f"expected a file, received a web address: {image}. labkit loads nothing from the network; save the picture first."
+        )
+    try:
+        return _from_file(path)
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"expected a picture, but {path} is in no format that Pillow reads (PNG, JPEG, WebP, TIFF, GIF, BMP and others)."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"expected at most {MAX_MEGAPIXELS} megapixels, {path} has far more. Shrink it first."
+        ) from error
+    except ImageError:
+        raise
+    except Exception as error:  # readers of damaged files raise whatever they trip over
+        raise ImageError(
+            f"expected a picture that can be read, but {path} cannot: {error}. Copy or save it again."
+        ) from error
+
+
+def _from_file(path: Path) -> Image.Image:
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "nothing"
+        raise ImageError(
+            f"expected a picture at {path}, found {what} there. Check the path; a space at its end counts."
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # of odd metadata, and of size, where our own, stricter rule follows
+        with Image.open(path) as opened:
+            return _upright_rgb(opened, str(path))
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if (
+        array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
+        or 0 in array.shape
+    ):
+        raise ImageError(
+            f"expected an array (height, width), or with 1, 3 or 4 channels last, received shape {array.shape}"
+        )
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise ImageError(
+                f"expected floats in 0..1, received {array.min():.4g}..{array.max():.4g}; divide by 255, or pass uint8"
+            )
+        array = np.rint(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise ImageError(f"expected uint8, or float in 0..1, received {array.dtype}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    return _upright_rgb(Image.fromarray(np.ascontiguousarray(array)), "the array")
+
+
+def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
+        size = image.width * image.height / 1e6
+        raise ImageError(
+            f"expected at most {MAX_MEGAPIXELS} megapixels, {name} has {size:.0f} ({image.width}×{image.height}). Shrink it first."
+        )
+    try:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # as above
+        raise ImageError(
+            f"{name} is damaged, cut off, or of a kind that cannot be shown: {error}. Copy or save it again."
+        ) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _from_deep(image)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_deep(image: Image.Image) -> Image.Image:
+    """16- and 32-bit grey: by 257 where it is 16-bit, else stretched from its darkest to its lightest."""
+    values = np.asarray(image, np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("some of its values are not numbers")
+    if image.mode.startswith("I;16") or (
+        image.mode == "I" and values.min() >= 0 and 255 < values.max() <= 65535
+    ):
+        scaled = values / 257
+    else:
+        low, high = float(values.min()), float(values.max())
+        scaled = (values - low) / (high - low) * 255 if high > low else np.zeros_like(values)
+    return Image.fromarray(np.rint(scaled).astype(np.uint8)).convert("RGB")
+
+
+def prepare(image: ImageLike, *, min_pixels: int, max_pixels: int) -> np.ndarray:
+    """A picture at the size at which Qwen2-VL looks at it.
+
+    Parameters
+    ----------
+    image
+        As for `load_rgb`.
+    min_pixels, max_pixels
+        Bounds of the area, from the checkpoint's ``preprocessor_config.json``.
+
+    Returns
+    -------
+    numpy.ndarray
+        (height, width, 3) uint8 RGB; both sides are multiples of 28. Resized with Pillow's
+        bicubic filter, as transformers does, and the same for every engine.
+    """
+    rgb = load_rgb(image)
+    height, width = smart_resize(
+        rgb.height, rgb.width, min_pixels=min_pixels, max_pixels=max_pixels
+    )
+    if (height, width) != (rgb.height, rgb.width):
+        rgb = rgb.resize((width, height), Image.Resampling.BICUBIC)
+    return np.array(rgb)

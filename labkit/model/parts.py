@@ -1,0 +1,147 @@
+"""The parts of an answer as plain modules, so that each can be run, timed and counted by itself.
+
+Vision is ``visual.mnn`` on a picture; prefill is ``llm.mnn`` on a whole prompt; decode is
+``llm.mnn`` on one token, which is decode's matrix-vector work without its KV cache.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from labkit.base.errors import ModelError
+from labkit.engine.client import EngineProcess
+from labkit.model.vision import FACTOR, PATCH_SIZE, patch_positions
+
+VISION_INPUTS = ("patches", "position_ids", "attention_mask")
+PROMPT_INPUTS = ("input_ids", "attention_mask", "position_ids", "logits_index")
+NAMES = ("vision", "prefill", "decode")
+LEAST = np.float32(np.finfo(np.float32).min)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One module with what goes in: enough to load it into an engine and to run it."""
+
+    name: str
+    file: Path
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    arrays: dict[str, np.ndarray] = field(repr=False)
+    size: str  # in words, for tables
+
+    def load(
+        self,
+        engine: EngineProcess,
+        *,
+        kleidiai: bool,
+        memory: str = "low",
+        precision: str = "normal",
+        threads: int = 1,
+    ) -> float:
+        """Load the module under the part's name; returns seconds. MNN packs the weights later, in the first forward pass.
+
+        Parameters
+        ----------
+        engine
+            Where.
+        kleidiai
+            The runtime hint that turns KleidiAI's kernels on, where there are any.
+        memory, precision, threads
+            As `labkit.model.chat.Model`.
+        """
+        header, _ = engine.request(
+            "load_module", file=str(self.file), key=self.name, inputs=list(self.inputs), outputs=list(self.outputs),
+            kleidiai=kleidiai, memory=memory, precision=precision, threads=threads,
+        )  # fmt: skip
+        return float(header["load_s"])
+
+    def forward(
+        self, engine: EngineProcess, *, repeat: int = 1
+    ) -> tuple[list[float], dict[str, np.ndarray]]:
+        """Run it: seconds of each repetition, and the outputs by name."""
+        header, outputs = engine.request("forward", self.arrays, key=self.name, repeat=repeat)
+        return header["elapsed_s"], outputs
+
+
+def vision(model: Path, *, height: int = 112, width: int = 112, seed: int = 0) -> Part:
+    """The vision tower on a picture of noise, ``height`` by ``width`` pixels, both multiples of 28.
+
+    Noise, because neither time nor instructions of this tower depend on what the picture shows.
+    """
+    if height % FACTOR or width % FACTOR or min(height, width) < FACTOR:
+        raise ModelError(
+            f"expected a picture whose sides are multiples of {FACTOR}, received {height}x{width}"
+        )
+    rows, cols = height // PATCH_SIZE, width // PATCH_SIZE
+    values = np.random.default_rng(seed).standard_normal(
+        (rows * cols, 3 * 2 * PATCH_SIZE**2), np.float32
+    )
+    return Part(
+        name="vision",
+        file=_file(model, "visual.mnn"),
+        inputs=VISION_INPUTS,
+        outputs=("image_embeds",),
+        arrays={
+            "patches": values,
+            "position_ids": patch_positions(rows, cols),
+            "attention_mask": np.zeros((1, rows * cols, rows * cols), np.float32),
+        },
+        size=f"{height}×{width} pixels, {rows * cols} patches",
+    )
+
+
+def _prompt(model: Path, name: str, tokens: int, seed: int) -> Part:
+    if tokens < 1:
+        raise ModelError(f"expected a prompt of at least one token, received {tokens}")
+    width = int(
+        json.loads(_file(model, "llm_config.json").read_text(encoding="utf-8"))["hidden_size"]
+    )
+    mask = np.where(np.tril(np.ones((tokens, tokens), bool)), np.float32(0), LEAST)
+    return Part(
+        name=name,
+        file=_file(model, "llm.mnn"),
+        inputs=PROMPT_INPUTS,
+        outputs=("logits",),
+        arrays={
+            "input_ids": 0.05
+            * np.random.default_rng(seed).standard_normal((tokens, 1, width), np.float32),
+            "attention_mask": mask[None, None],
+            "position_ids": np.tile(np.arange(tokens, dtype=np.int32), (3, 1)),
+            "logits_index": np.array([-1], np.int32),
+        },
+        size=f"{tokens} token{'s' if tokens > 1 else ''}",
+    )
+
+
+def prefill(model: Path, *, tokens: int = 48, seed: int = 0) -> Part:
+    """The language model on a whole prompt of random embeddings: matrix times matrix."""
+    return _prompt(model, "prefill", tokens, seed)
+
+
+def decode(model: Path, *, seed: int = 0) -> Part:
+    """The language model on one token: matrix times vector."""
+    return _prompt(model, "decode", 1, seed)
+
+
+def all_parts(
+    model: Path, *, image: tuple[int, int] = (112, 112), prompt_tokens: int = 48
+) -> tuple[Part, ...]:
+    """Vision, prefill and decode of one converted model."""
+    return (
+        vision(model, height=image[0], width=image[1]),
+        prefill(model, tokens=prompt_tokens),
+        decode(model),
+    )
+
+
+def _file(model: Path, name: str) -> Path:
+    path = model / name
+    if not path.is_file():
+        raise ModelError(
+            f"expected {name} in {model}, found none. Make a model: labkit convert mini --out DIR"
+        )
+    return path

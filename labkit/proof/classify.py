@@ -1,0 +1,151 @@
+"""Step 5, classification: what a linear probe reads from the tower's features.
+
+Qwen2-VL has no class token and no head; its tower hands visual tokens to the language model. So the
+features are pooled visual tokens, and the classifier is a linear one (logistic regression), trained on
+pictures of one emoji each. What it gets right was there to be read with one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from labkit.base.stats import wilson
+from labkit.proof.pointing import inside
+from labkit.world.scenes import SIZES, Scene, random_scene, render
+from labkit.world.sprites import NAMES
+
+Features = Callable[[Any], np.ndarray]
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classified:
+    """How a linear probe did on pictures, or visual tokens, that it never saw."""
+
+    name: str
+    labels: tuple[str, ...]
+    matrix: np.ndarray = field(repr=False)  # (labels, labels) counts, rows the truth
+
+    @property
+    def right(self) -> tuple[int, int]:
+        """How many are right, of how many."""
+        return int(np.trace(self.matrix)), int(self.matrix.sum())
+
+    def row(self) -> tuple[str, str, str]:
+        """Name, accuracy and its 95 % interval (Wilson), in words."""
+        right, total = self.right
+        low, high = wilson(right, total)
+        return self.name, f"{right} of {total}, {right / total:.1%}", f"{low:.1%} to {high:.1%}"
+
+
+def single_objects(count: int, *, seed: int) -> list[Scene]:
+    """Pictures of one emoji at a random place, size and background: every kind as often, in turn."""
+    scenes: list[Scene] = []
+    for number in range(count):
+        name = NAMES[number % len(NAMES)]
+        rng = np.random.default_rng([seed, number])
+        found = random_scene(rng, SIZES[int(rng.integers(len(SIZES)))])
+        alone = replace(found.objects[0], name=name)
+        scenes.append(replace(found, objects=(alone,)))
+    return scenes
+
+
+def pixels(image: Any) -> np.ndarray:
+    """The baseline that knows nothing: the mean colour of each cell of a 4×4 grid, (1, 48) float32."""
+    values = np.asarray(image, np.float32) / 255
+    cells = [
+        cell.mean(axis=(0, 1))
+        for rows in np.array_split(values, 4)
+        for cell in np.array_split(rows, 4, axis=1)
+    ]
+    return np.concatenate(cells)[None]
+
+
+def gather(
+    features: Features, scenes: Sequence[Scene], *, on_scene: Callable[[int], None] | None = None
+) -> list[np.ndarray]:
+    """The features of each scene: (n_visual_tokens, d_model) float32."""
+    found = []
+    for number, scene in enumerate(scenes, 1):
+        found.append(features(render(scene)))
+        if on_scene:
+            on_scene(number)
+    return found
+
+
+def _fitted(features: np.ndarray, kinds: np.ndarray) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(
+        1
+    ):  # matrices this small are slower on many threads, and far slower on a busy machine
+        return make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=300)).fit(
+            features, kinds
+        )
+
+
+def _score(name: str, labels: Sequence[str], truth: np.ndarray, found: np.ndarray) -> Classified:
+    matrix = np.zeros((len(labels), len(labels)), int)
+    np.add.at(matrix, (truth, found), 1)
+    return Classified(name=name, labels=tuple(labels), matrix=matrix)
+
+
+def classify(
+    name: str,
+    train: tuple[Sequence[Scene], list[np.ndarray]],
+    held_out: tuple[Sequence[Scene], list[np.ndarray]],
+) -> Classified:
+    """Pool each picture's visual tokens (their mean), fit on some pictures, score on others.
+
+    Parameters
+    ----------
+    name
+        Whose features they are.
+    train, held_out
+        Scenes of one object each, and their features from `gather`.
+    """
+    kinds = [
+        np.array([NAMES.index(scene.objects[0].name) for scene in scenes])
+        for scenes, _ in (train, held_out)
+    ]
+    pooled = [
+        np.stack([tokens.mean(axis=0) for tokens in features]) for _, features in (train, held_out)
+    ]
+    model = _fitted(pooled[0], kinds[0])
+    return _score(name, NAMES, kinds[1], model.predict(pooled[1]))
+
+
+class TokenProbe:
+    """A linear probe of single visual tokens: which kind each shows, or background."""
+
+    labels = (BACKGROUND, *NAMES)
+
+    def __init__(self, scenes: Sequence[Scene], features: list[np.ndarray]) -> None:
+        self._model = _fitted(
+            np.concatenate(features), np.concatenate([self.truth(scene) for scene in scenes])
+        )
+
+    @classmethod
+    def truth(cls, scene: Scene) -> np.ndarray:
+        """What stands at the middle of each visual token: (n_visual_tokens,) numbers into ``labels``."""
+        found = np.zeros((scene.height // 28) * (scene.width // 28), int)
+        for name in scene.kinds:
+            found[inside(scene, name)] = cls.labels.index(name)
+        return found
+
+    def paint(self, tokens: np.ndarray, rows: int, cols: int) -> np.ndarray:
+        """What each visual token is taken for: (rows, cols) numbers into ``labels``."""
+        taken: np.ndarray = self._model.predict(tokens).reshape(rows, cols)
+        return taken
+
+    def score(self, name: str, scenes: Sequence[Scene], features: list[np.ndarray]) -> Classified:
+        """How it does on the visual tokens of scenes that it never saw."""
+        truth = np.concatenate([self.truth(scene) for scene in scenes])
+        return _score(name, self.labels, truth, self._model.predict(np.concatenate(features)))

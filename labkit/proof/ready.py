@@ -1,0 +1,101 @@
+"""A converted model that was compared with its original, ready to be asked.
+
+>>> import labkit                                               # doctest: +SKIP
+>>> with labkit.open_model("mini") as model:                    # doctest: +SKIP
+...     print(model.ask("scene.png", "What is left of the pizza?").text)
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from labkit.base import paths
+from labkit.base.command import Stage
+from labkit.base.errors import ModelError
+from labkit.model import checkpoints, manifest
+from labkit.model.chat import Answer, Model
+from labkit.model.checkpoints import Checkpoint
+from labkit.model.convert import ConversionPlan, convert
+from labkit.model.manifest import Manifest
+
+__all__ = ["Answer", "Model", "cached", "convert_checked", "open_model"]
+
+
+def _parity(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    from labkit.proof.parity import compare
+
+    report = compare(folder, checkpoint)
+    report.require()
+    return report.to_dict()
+
+
+def convert_checked(
+    plan: ConversionPlan, *, on_stage: Callable[[Stage], None] | None = None, replace: bool = False
+) -> Manifest:
+    """Carry out a plan, and compare the result with the original before it gets its name.
+
+    Raises
+    ------
+    ConversionError, CommandFailed, ParityError
+        As `labkit.model.convert.convert`; or the result departs from the original.
+    """
+    return convert(plan, on_stage=on_stage, replace=replace, check=_parity)
+
+
+def cached(
+    source: str = checkpoints.MINI,
+    *,
+    on_stage: Callable[[Stage], None] | None = None,
+    **options: Any,
+) -> Path:
+    """A converted model of a checkpoint in the cache folder; converted once, and again when the checkpoint changes.
+
+    Raises
+    ------
+    CheckpointError, ConversionError, CommandFailed, ParityError
+        As `convert_checked`.
+    """
+    checkpoint = checkpoints.resolve(source)
+    trial = ConversionPlan(checkpoint=checkpoint, out=Path(), **options)
+    spelled = "-".join(str(int(v)) for v in trial.options.values())
+    name = f"{checkpoint.name.replace('/', '--')}-{checkpoints.fingerprint(checkpoint.folder)[:8]}-{metadata.version('mnn')}-{spelled}"
+    out = paths.cache_dir() / "models" / name
+    try:
+        manifest.read(out)
+    except ModelError:
+        if out.exists():
+            shutil.rmtree(out)
+        convert_checked(
+            ConversionPlan(checkpoint=checkpoint, out=out, **options), on_stage=on_stage
+        )
+    return out
+
+
+def open_model(
+    source: str | Path = "mini", *, on_stage: Callable[[Any], None] | None = None, **options: Any
+) -> Model:
+    """Open a model for questions.
+
+    Parameters
+    ----------
+    source
+        ``"mini"``: the embedded checkpoint, converted once and kept in the cache. Else the folder of a converted model.
+    on_stage
+        Called after each stage, if a conversion is needed.
+    **options
+        As `labkit.model.chat.Model`.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not a whole converted model.
+    ConversionError, ParityError
+        If the embedded checkpoint had to be converted and could not be.
+    """
+    if str(source) == "mini":
+        return Model(cached(on_stage=on_stage), **options)
+    return Model(Path(source), **options)

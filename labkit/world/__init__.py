@@ -1,0 +1,1 @@
+"""The emoji world: scenes, questions with one right answer, and the composer."""

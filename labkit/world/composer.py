@@ -1,0 +1,297 @@
+"""The scene composer: place emoji by mouse or keyboard, ask about them, see the answer stream.
+
+All rules live in Python: the browser sends commands ("move object 3 there"), and gets back
+the new state and the picture drawn by `labkit.world.scenes`, so what the learner sees is, pixel
+by pixel, what the model gets. It works without a browser as well: see `Composer.ask_now`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+from PIL import Image
+
+from labkit.base.errors import ComposerBusy, LabkitError, SceneError
+from labkit.world.asking import LABELS, facts, judge, needs_subject, wordings
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, SIZES, TASKS, Scene, render, wording
+from labkit.world.sprites import NAMES, SPRITES
+from labkit.world.staging import BACKGROUNDS, FULL, MOST, STEPS, Stage, count, in_words, stage_of
+
+SCALE = 3  # screen pixels per picture pixel
+_STEPS_KEPT = 100
+_LONGEST_QUESTION = 400
+
+
+class Composer(anywidget.AnyWidget):
+    """A picture to arrange and a model to ask about it.
+
+    Parameters
+    ----------
+    ask
+        Called as ``ask(picture, question, on_text=piece_arrived)``, for example ``model.ask``.
+        The picture is a PIL image; the result carries ``.text`` and, where known,
+        ``.tokens``, ``.visual_tokens`` and ``.times``.
+    scene
+        What to start with; an empty picture if None. One that the world cannot hold is a SceneError.
+    height, width
+        Size in pixels of the empty picture; one of `labkit.world.scenes.SIZES`.
+    """
+
+    _esm = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+    _css = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+
+    stage = traitlets.Dict().tag(
+        sync=True
+    )  # the scene as drawn in the browser, written here only: `scene` is the one to use
+    reply = traitlets.Dict().tag(sync=True)  # the state of the question asked last
+
+    def __init__(
+        self,
+        ask: Callable[..., Any],
+        scene: Scene | None = None,
+        *,
+        height: int = 140,
+        width: int = 140,
+    ) -> None:
+        self._ask = ask
+        self._gate = threading.RLock()  # commands may arrive in another thread than the cell's
+        self._stage = stage_of(scene or Scene(height=height, width=width, objects=()))
+        self._past: list[Stage] = []
+        self._gesture: object = None
+        self._ticks = self._revision = 0
+        self._thread: threading.Thread | None = None
+        self.answer: Any = (
+            None  # the latest, as `ask` returned it; None before the first, and after a failed one
+        )
+        super().__init__(stage=self._shown(""), reply={"run": 0, "status": "idle"})
+        self.on_msg(self._on_message)
+
+    # ---- the scene
+
+    @property
+    def scene(self) -> Scene:
+        """The scene as it stands. Assigning another one can be undone."""
+        return self._stage.scene
+
+    @scene.setter
+    def scene(self, scene: Scene) -> None:
+        with self._gate:
+            self._become(stage_of(scene, self._stage.last))
+
+    def picture(self) -> Image.Image:
+        """The picture that the model gets: RGB, ``scene.width`` × ``scene.height`` pixels."""
+        return render(self.scene)
+
+    def do(self, step: str, *, gesture: object = None, **how: Any) -> None:
+        """Take one of `labkit.world.staging.STEPS`, such as ``do("add", name="cat")``.
+
+        Steps of one gesture (a key held down) are undone together.
+        """
+        with self._gate:
+            self._become(
+                STEPS[step](self._stage, **how),
+                None if gesture is None else (step, how.get("number"), gesture),
+            )
+
+    def undo(self) -> bool:
+        """Take the last change back; False if there is none."""
+        with self._gate:
+            if not self._past:
+                self._tell("There is nothing to undo.")
+                return False
+            self._stage = replace(
+                self._past.pop(), last=self._stage.last
+            )  # a number is never used twice
+            self._gesture = None
+            self._revision += 1
+            self._tell(f"Undone. {count(self._stage.objects)}")
+            return True
+
+    def _become(self, new: Stage, gesture: object = None) -> None:
+        if new != self._stage:
+            if gesture is None or gesture != self._gesture:
+                self._past = [*self._past, self._stage][-_STEPS_KEPT:]
+            self._stage, self._gesture = new, gesture
+            self._revision += 1
+        self._tell(new.said)
+
+    # ---- asking
+
+    def ask_now(self, task: str, subject: str | None = None) -> Any:
+        """Ask one of `labkit.world.scenes.TASKS`, such as ``"left_of"``, about one object, and wait for the answer.
+
+        The tasks ``"describe"`` and ``"which"`` need no subject. An unknown task or a missing
+        subject is a SceneError; ComposerBusy says that another answer is still on its way.
+        """
+        if task not in TASKS:
+            raise SceneError(
+                f"{task!r} is not one of the tasks. Choose one of: {', '.join(TASKS)}."
+            )
+        if needs_subject(task) and subject not in NAMES:
+            raise SceneError(
+                f"The task {task!r} asks about one object, but {subject!r} came. Give the name of one, such as 'cat'."
+            )
+        return self.ask_words(wording(task, subject))
+
+    def ask_words(self, question: str) -> Any:
+        """Ask in your own words and wait for the answer. Raises what `ask` raises."""
+        return self._run(*self._begin(question))
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for a question asked in the browser; False if it is still unanswered."""
+        if self._thread:
+            self._thread.join(timeout_s)
+        return not (self._thread and self._thread.is_alive())
+
+    def _begin(self, question: str) -> tuple[str, Scene]:
+        question = " ".join(question.split())
+        if not question:
+            raise SceneError(
+                "The question is empty. Press one of the question buttons, or type one."
+            )
+        if len(question) > _LONGEST_QUESTION:
+            raise SceneError(
+                f"A question has at most {_LONGEST_QUESTION} characters, this one has {len(question)}. Make it shorter."
+            )
+        with self._gate:
+            if self.reply["status"] == "thinking":
+                raise ComposerBusy(
+                    "The answer to the question before is still on its way. Wait for it, then ask again."
+                )
+            self.answer = None
+            self.reply = {
+                "run": self.reply["run"] + 1,
+                "status": "thinking",
+                "question": question,
+                "revision": self._revision,
+            }
+            return question, self.scene
+
+    def _run(self, question: str, scene: Scene) -> Any:
+        sent = 0
+
+        def piece(text: str) -> None:
+            nonlocal sent
+            with self._gate:
+                self.send({"kind": "piece", "run": self.reply["run"], "index": sent, "text": text})
+                sent += 1
+
+        try:
+            answer = self._ask(render(scene), question, on_text=piece)
+            text = str(getattr(answer, "text", answer))
+            word, because = judge(scene, question, text)
+            shown = {"text": text, "facts": facts(answer), "verdict": word, "because": because}
+        except BaseException as error:  # also an interrupt must set the Ask button free again
+            self._finish(None, status="failed", error=str(error).strip() or type(error).__name__)
+            raise
+        self._finish(answer, status="done", **shown)
+        return answer
+
+    def _finish(self, answer: Any, **result: Any) -> None:
+        with self._gate:
+            self.answer = answer
+            self.reply = {**self.reply, **result}
+
+    def _run_quietly(self, question: str, scene: Scene) -> None:
+        with contextlib.suppress(
+            Exception
+        ):  # _run has shown its message; a traceback helps no learner
+            self._run(question, scene)
+
+    # ---- talking with the browser
+
+    def _shown(self, notice: str) -> dict[str, Any]:
+        numbers = {"tick": self._ticks, "revision": self._revision, "undo": len(self._past)}
+        return {**self._stage.state(), **numbers, "notice": notice}
+
+    def _tell(self, notice: str) -> None:
+        """Send the picture, then the state that belongs to it."""
+        with self._gate:
+            self._ticks += 1
+            self._send_picture()
+            self.stage = self._shown(notice)
+
+    def _send_picture(self) -> None:
+        pictures = [
+            np.asarray(render(scene).convert("RGBA")).tobytes()
+            for scene in (self.scene, self._stage.ground)
+        ]
+        size = {"height": self._stage.ground.height, "width": self._stage.ground.width}
+        self.send({"kind": "picture", "revision": self._revision, **size}, pictures)
+
+    def _send_library(self) -> None:
+        library = {
+            "model": self.model_id,
+            "sprites": {
+                name: f"data:image/png;base64,{_base64((SPRITES / f'{name}.png').read_bytes())}"
+                for name in NAMES
+            },
+            "tasks": [
+                {"task": task, "label": LABELS[task], "subject": needs_subject(task)}
+                for task in TASKS
+            ],
+            "wordings": wordings(),
+            "sizes": {
+                f"{width} × {height}": {"height": height, "width": width} for height, width in SIZES
+            },
+            "backgrounds": list(BACKGROUNDS),
+            "limits": {"most": MOST, "smallest": MIN_SIDE, "largest": MAX_SIDE, "full": FULL},
+        }
+        self.send({"kind": "library", **library})
+
+    def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:
+        """One command from the browser; whatever is wrong with it is said in the widget."""
+        try:
+            self._obey(**content)
+        except LabkitError as error:
+            self._tell(str(error))
+        except (KeyError, TypeError, ValueError) as error:
+            self._tell(
+                f"The browser sent a command that makes no sense here ({error!r}). Run the cell again."
+            )
+
+    def _obey(self, *, do: str, **command: Any) -> None:
+        if do == "hello":
+            with self._gate:
+                self._send_library()
+                self._send_picture()
+        elif do == "ask":
+            asked = self._begin(str(command["question"]))
+            # A thread of its own: pieces reach the browser while the kernel serves cells and other widgets.
+            self._thread = threading.Thread(
+                target=self._run_quietly, args=asked, name="composer-ask", daemon=True
+            )
+            self._thread.start()
+        elif do == "undo":
+            self.undo()
+        else:
+            self.do(do, **command)
+
+    # ---- without a browser
+
+    def __repr__(self) -> str:
+        return f"Scene composer, {self.scene.width} × {self.scene.height} pixels: {in_words(self.scene)}."
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The widget; where none can be shown, the picture; where no picture can, a line of text."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        png = io.BytesIO()
+        size = (self.scene.width * SCALE, self.scene.height * SCALE)
+        self.picture().resize(size, Image.Resampling.NEAREST).save(png, "PNG", optimize=True)
+        return {**bundle[0], "image/png": _base64(png.getvalue())}, bundle[1]
+
+
+def _base64(png: bytes) -> str:
+    return base64.b64encode(png).decode()

@@ -1,0 +1,255 @@
+"""Arranging a scene by hand: pure functions from one `Stage` to the next, as the browser names them.
+
+Whatever is asked for, the result keeps the world's rules: at most four objects, whole
+inside the picture, 32 to 52 pixels wide. `SceneError` says what cannot be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from labkit.base.errors import SceneError
+from labkit.world.scenes import (
+    MAX_SIDE,
+    MIN_SIDE,
+    RELATIONS,
+    SIZES,
+    Background,
+    Placed,
+    Scene,
+    article,
+    plural,
+    true_answer,
+)
+from labkit.world.sprites import NAMES
+
+MOST = 4
+USUAL_SIDE = 44
+FULL = "Four objects are the most this model can see. Remove one to add another."
+BACKGROUNDS: dict[str, Background] = {
+    "Paper": Background(),
+    "Sky": Background(colour=(178, 214, 244), second=(214, 236, 250), pattern="gradient"),
+    "Meadow": Background(colour=(190, 224, 166), second=(174, 212, 150), pattern="dots", period=20),
+    "Sand": Background(
+        colour=(242, 226, 190), second=(233, 213, 172), pattern="stripes", period=14
+    ),
+    "Tiles": Background(
+        colour=(228, 230, 236), second=(210, 214, 224), pattern="checks", period=28
+    ),
+    "Night": Background(colour=(62, 70, 100), second=(50, 56, 84), pattern="gradient"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A scene whose objects have numbers, so that each keeps its identity while others come and go."""
+
+    ground: Scene  # without objects
+    objects: dict[int, Placed] = field(default_factory=dict)
+    last: int = field(default=0, compare=False)  # the highest number given so far
+    said: str = field(default="", compare=False)  # what the latest step did, in words
+
+    @property
+    def scene(self) -> Scene:
+        """The scene with its objects."""
+        return replace(self.ground, objects=tuple(self.objects.values()))
+
+    def placed(self, number: int) -> Placed:
+        """The object with this number."""
+        if number not in self.objects:
+            raise SceneError(
+                f"There is no object number {number} in the scene, only {list(self.objects)}. It may have been removed."
+            )
+        return self.objects[number]
+
+    def state(self) -> dict[str, Any]:
+        """The stage as JSON-able data, for the browser."""
+        ground = self.ground
+        background = next(
+            (name for name, b in BACKGROUNDS.items() if b == ground.background), "Custom"
+        )
+        objects = [{"id": number, **asdict(o)} for number, o in self.objects.items()]
+        return {
+            "height": ground.height,
+            "width": ground.width,
+            "background": background,
+            "objects": objects,
+        }
+
+
+def stage_of(scene: Scene, last: int = 0) -> Stage:
+    """Number the objects of a scene from ``last + 1`` on, and check that the composer can hold it."""
+    if len(scene.objects) > MOST:
+        raise SceneError(
+            f"A scene holds at most {MOST} objects, this one has {len(scene.objects)}. Leave some out."
+        )
+    if min(scene.height, scene.width) < MAX_SIDE:
+        raise SceneError(
+            f"A scene is at least {MAX_SIDE} pixels high and wide, this one is {scene.width} × {scene.height}. "
+            "Choose one of labkit.world.scenes.SIZES."
+        )
+    objects = {number: _within(scene, o) for number, o in enumerate(scene.objects, start=last + 1)}
+    said = f"A new scene: {in_words(scene)}."
+    return Stage(
+        ground=replace(scene, objects=()), objects=objects, last=last + len(objects), said=said
+    )
+
+
+def add(stage: Stage, name: str) -> Stage:
+    """Put one more object at a free place."""
+    if len(stage.objects) >= MOST:
+        raise SceneError(FULL)
+    number = stage.last + 1
+    objects = {**stage.objects, number: _free_place(stage.scene, name)}
+    words = article(name)
+    return replace(
+        stage,
+        objects=objects,
+        last=number,
+        said=f"{words[0].upper()}{words[1:]} stands in the scene. {count(objects)}",
+    )
+
+
+def move(stage: Stage, number: int, x: int, y: int, side: int | None = None) -> Stage:
+    """Put an object's top left corner at column ``x``, row ``y``, as far as it stays in the picture."""
+    o = stage.placed(number)
+    o = _within(stage.ground, replace(o, x=x, y=y, side=o.side if side is None else side))
+    said = f"{o.name.capitalize()}: column {o.x}, row {o.y}, {o.side} pixels wide."
+    return replace(stage, objects={**stage.objects, number: o}, said=said)
+
+
+def nudge(stage: Stage, number: int, dx: int = 0, dy: int = 0, by: int = 0) -> Stage:
+    """Move an object by some pixels, or make it wider by ``by`` about its middle."""
+    o = stage.placed(number)
+    side = _between(o.side + by, MIN_SIDE, MAX_SIDE)
+    shift = (side - o.side) // 2
+    return move(stage, number, o.x + dx - shift, o.y + dy - shift, side)
+
+
+def remove(stage: Stage, number: int) -> Stage:
+    """Take an object away."""
+    name = stage.placed(number).name
+    objects = {n: o for n, o in stage.objects.items() if n != number}
+    return replace(stage, objects=objects, said=f"The {name} is removed. {count(objects)}")
+
+
+def clear(stage: Stage) -> Stage:
+    """Take all objects away."""
+    return replace(stage, objects={}, said="The scene is empty.")
+
+
+def resize(stage: Stage, height: int, width: int) -> Stage:
+    """Another picture size, one of the world's; objects keep their relative places."""
+    if (height, width) not in SIZES:
+        sizes = ", ".join(f"{w} × {h}" for h, w in SIZES)
+        raise SceneError(
+            f"A picture of {width} × {height} pixels is not one of the sizes to choose from: {sizes} (width × height)."
+        )
+    old, ground = stage.ground, replace(stage.ground, height=height, width=width)
+    objects = {}
+    for number, o in stage.objects.items():
+        x, y = (
+            o.centre[0] * width / old.width - o.side / 2,
+            o.centre[1] * height / old.height - o.side / 2,
+        )
+        objects[number] = _within(ground, replace(o, x=round(x), y=round(y)))
+    return replace(
+        stage, ground=ground, objects=objects, said=f"The picture is {width} × {height} pixels now."
+    )
+
+
+def paint(stage: Stage, background: str) -> Stage:
+    """Another background, by its name in `BACKGROUNDS`."""
+    if background not in BACKGROUNDS:
+        raise SceneError(
+            f"There is no background {background!r}. Choose one of {', '.join(BACKGROUNDS)}."
+        )
+    return replace(
+        stage,
+        ground=replace(stage.ground, background=BACKGROUNDS[background]),
+        said=f"Background: {background}.",
+    )
+
+
+STEPS: dict[str, Callable[..., Stage]] = {
+    step.__name__: step for step in (add, move, nudge, remove, clear, resize, paint)
+}
+
+
+def count(objects: dict[int, Placed]) -> str:
+    """How many objects stand there, as a sentence."""
+    return f"{len(objects)} of {MOST} objects."
+
+
+def in_words(scene: Scene) -> str:
+    """What stands in the scene, in one line, such as ``"a cat and 2 pizzas"``."""
+    copies = [(kind, len(scene.named(kind))) for kind in scene.kinds]
+    *rest, last = [article(kind) if n == 1 else f"{n} {plural(kind)}" for kind, n in copies] or [
+        "nothing yet"
+    ]
+    return f"{', '.join(rest)} and {last}" if rest else last
+
+
+def _within(scene: Scene, o: Placed) -> Placed:
+    """The object with an allowed size, moved as little as possible to stand whole in the picture."""
+    if o.name not in NAMES:
+        raise SceneError(
+            f"{o.name!r} is not one of the {len(NAMES)} objects of this world. Choose one of: {', '.join(NAMES)}."
+        )
+    side = _between(o.side, MIN_SIDE, MAX_SIDE)
+    return Placed(
+        name=o.name,
+        x=_between(o.x, 0, scene.width - side),
+        y=_between(o.y, 0, scene.height - side),
+        side=side,
+    )
+
+
+def _between(value: int, low: int, high: int) -> int:
+    return max(low, min(int(value), high))
+
+
+def _free_place(scene: Scene, name: str) -> Placed:
+    """Where one more object fits best.
+
+    The first two stand side by side (in a tall picture, one above the other), because
+    then "left of" has a clear answer; later ones go where the most questions about
+    sides keep one, and among those places to the roomiest nearest to the pair's middle.
+    """
+    height, width, tall = scene.height, scene.width, scene.height > scene.width
+
+    def room(new: Placed) -> float:
+        """Pixels to the nearest neighbour; negative when they overlap."""
+        gaps = [
+            max(abs(a - b) for a, b in zip(new.centre, o.centre, strict=True))
+            - (new.side + o.side) / 2
+            for o in scene.objects
+        ]
+        return min(gaps, default=0)
+
+    def merit(new: Placed) -> tuple[int, float, float]:
+        full = replace(scene, objects=(*scene.objects, new))
+        answers = [true_answer(full, task, kind) for task in RELATIONS for kind in full.kinds]
+        return (
+            len(answers) - answers.count(None),
+            room(new),
+            -abs(new.centre[tall] - (height if tall else width) / 2),
+        )
+
+    for third in (0.27, 0.73) if len(scene.objects) < 2 else ():
+        u, v = (0.5, third) if tall else (third, 0.5)
+        x, y = round(u * width - USUAL_SIDE / 2), round(v * height - USUAL_SIDE / 2)
+        slot = _within(scene, Placed(name=name, x=x, y=y, side=USUAL_SIDE))
+        if room(slot) >= 0:
+            return slot
+    for side in range(USUAL_SIDE, MIN_SIDE - 1, -4):
+        corners = [
+            (x, y) for y in range(0, height - side + 1, 4) for x in range(0, width - side + 1, 4)
+        ]
+        spots = [_within(scene, Placed(name=name, x=x, y=y, side=side)) for x, y in corners]
+        free = [spot for spot in spots if room(spot) >= 0]
+        if free:
+            return max(free, key=merit)
+    return max(spots, key=room)  # nowhere free: where it covers least

@@ -1,0 +1,53 @@
+"""The ladder's picture and the table of functions, from made-up counts."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from labkit.arm.counting import CLASSES, Counts, Rung
+from labkit.arm.figures import COLOURS, NAMES, ladder, top_functions
+
+
+def counts(scale: int) -> Counts:
+    table = np.zeros((2, len(CLASSES)))
+    table[0, 0], table[1, 4] = 3 * scale, scale
+    return Counts(
+        functions=(("_mnncengine", "kai_" + "long_" * 30 + "i8mm"), ("libc", "memcpy")), table=table
+    )
+
+
+def rung(cpu: str, scale: int) -> Rung:
+    return Rung(
+        cpu=cpu,
+        kleidiai=False,
+        parts=("vision", "decode"),
+        counts=(counts(scale), counts(scale // 100)),
+    )
+
+
+def test_the_picture_tells_its_totals_in_words_and_that_they_are_no_time() -> None:
+    picture = ladder([rung("cortex-a53", 40_000_000), rung("max", 10_000_000)])
+    assert "cortex-a53: NEON 160.00" in picture.alt
+    assert "max: i8mm 40.00" in picture.alt
+    assert "not time" in picture.alt
+    image = np.asarray(Image.open(io.BytesIO(picture.png)).convert("L"))
+    assert image.shape[1] > image.shape[0]
+    assert image.min() < 60
+    assert image.max() == 255
+
+
+def test_every_class_has_a_colour_and_a_name_of_its_own() -> None:
+    assert set(COLOURS) == set(NAMES) == set(CLASSES)
+    assert len(set(COLOURS.values())) == len(set(NAMES.values())) == len(CLASSES)
+
+
+def test_functions_come_most_first_with_long_names_cut_in_the_middle() -> None:
+    table = top_functions(counts(1000), most=5)
+    assert [row[0] for row in table.rows] == ["75.0%", "25.0%"]
+    assert table.rows[0][2].startswith("kai_")
+    assert table.rows[0][2].endswith("i8mm")
+    assert len(table.rows[0][2]) < 80
+    assert len(top_functions(counts(1000), most=1).rows) == 1

@@ -1,0 +1,256 @@
+"""The protocol of the benchmark with fake sides, the files it writes, what it refuses, and one real run."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from labkit.base import stats
+from labkit.base.errors import NotTimed, ResultError
+from labkit.bench import measure, results
+from labkit.bench.measure import BenchPlan
+from labkit.engine.lanes import Lane
+
+
+class FakeRunner:
+    """A side without a process: the candidate takes half as long, and everything done is written down."""
+
+    done: ClassVar[list[tuple[str, str]]] = []
+    alive = 0
+    most_alive = 0
+
+    def __init__(self, side: results.Side, plan: BenchPlan) -> None:
+        self.side = side
+        self.about = {name: (f"size of {name}", None) for name in results.PARTS}
+        FakeRunner.alive += 1
+        FakeRunner.most_alive = max(FakeRunner.alive, FakeRunner.most_alive)
+
+    @property
+    def seconds(self) -> float:
+        return 0.008 if self.side.memory == "normal" else 0.004
+
+    def load(self) -> float:
+        FakeRunner.done.append(("load", self.side.label))
+        return 10 * self.seconds
+
+    def run(self, part: str, repeat: int) -> float:
+        FakeRunner.done.append((part, self.side.label))
+        return self.seconds
+
+    def facts(self) -> dict[str, Any]:
+        return {"peak_bytes": 50_000_000, "kleidiai_running": (), "versions": {"mnn": "3"}}
+
+    def close(self) -> None:
+        FakeRunner.alive -= 1
+
+
+@pytest.fixture(autouse=True)
+def _fresh_fake() -> None:
+    FakeRunner.done, FakeRunner.alive, FakeRunner.most_alive = [], 0, 0
+
+
+@pytest.fixture(scope="module")
+def plan(mini_folder: Path) -> BenchPlan:
+    return BenchPlan(model=mini_folder, comparisons=("quantised",))
+
+
+@pytest.fixture
+def result(plan: BenchPlan) -> results.BenchResult:
+    return measure.run(plan, open_runner=FakeRunner)  # type: ignore[arg-type]
+
+
+def test_both_orders_occur_and_the_seed_decides() -> None:
+    orders = measure.orders(9, np.random.default_rng(0))
+    assert len(orders) == 9
+    assert sorted((orders.count("AB"), orders.count("BA"))) == [4, 5]
+    assert orders == measure.orders(9, np.random.default_rng(0))
+    assert len({measure.orders(9, np.random.default_rng(seed)) for seed in range(20)}) > 10
+
+
+def test_warm_up_stops_when_steady_and_keeps_what_it_took() -> None:
+    left = iter([9.0, 5.0, 2.0, 1.02, 1.0, 1.0])
+    assert measure.warm_up(lambda: next(left)) == ((9.0, 5.0, 2.0, 1.02, 1.0), True)
+
+
+def test_warm_up_gives_up_on_what_never_settles() -> None:
+    taken, steady = measure.warm_up(iter(2.0**n for n in range(100)).__next__)
+    assert len(taken) == measure.MOST_WARMUPS
+    assert not steady
+
+
+def test_pairs_are_counted_raw_values_kept_and_one_side_idles(
+    result: results.BenchResult, plan: BenchPlan
+) -> None:
+    assert [row.part for row in result.rows] == list(results.PARTS)
+    for row in result.rows:
+        assert (
+            len(row.order)
+            == len(row.baseline.values_s)
+            == len(row.candidate.values_s)
+            == plan.pairs
+        )
+        assert set(row.order) == {"AB", "BA"}
+        assert row.ratio.speedup == pytest.approx(2)
+        assert row.ratio.verdict == "faster"
+        assert len(row.baseline.warmup_s) == (0 if row.part == "load" else plan.pairs)
+    assert result.rows[1].candidate.repeat == 5  # 20 ms at 4 ms a pass
+    loads = ["AB"[label.startswith("kept")] for part, label in FakeRunner.done if part == "load"]
+    assert "".join(loads) == "".join(result.rows[0].order)
+    assert (FakeRunner.most_alive, FakeRunner.alive) == (2, 0)
+
+
+def test_sides_are_closed_when_one_fails(plan: BenchPlan) -> None:
+    class Failing(FakeRunner):
+        def run(self, part: str, repeat: int) -> float:
+            raise OSError("no")
+
+    with pytest.raises(OSError, match="no"):
+        measure.run(plan, open_runner=Failing)  # type: ignore[arg-type]
+    assert FakeRunner.alive == 0
+
+
+def test_progress_is_told(plan: BenchPlan) -> None:
+    told: list[tuple[int, int, str]] = []
+    measure.run(plan, open_runner=FakeRunner, on_step=lambda *step: told.append(step))  # type: ignore[arg-type]
+    assert [done for done, _, _ in told] == list(range(plan.pairs + 1))
+    assert told[-1] == (plan.pairs, plan.pairs, "done")
+
+
+def test_a_file_holds_the_whole_result_and_replaces_none(
+    result: results.BenchResult, tmp_path: Path
+) -> None:
+    path = tmp_path / "one.json"
+    results.write(path, result.to_json())
+    assert results.read(path) == result
+    before = path.read_bytes()
+    with pytest.raises(ResultError, match="free"):
+        results.write(path, "another")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _without(key: str, content: dict[str, Any]) -> None:
+    del content["rows"][0][key]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda c: c.pop("machine"),
+        lambda c: c.update(rows=[]),
+        lambda c: c.update(rows=None),
+        lambda c: c.update(more=1),
+        lambda c: _without("order", c),
+        lambda c: c["rows"][0].update(part="elsewhere"),
+        lambda c: c["rows"][0]["order"].pop(),
+        lambda c: c["rows"][0]["baseline"]["values_s"].pop(),
+        lambda c: c["rows"][0]["baseline"]["values_s"].__setitem__(0, -1),
+    ],
+)
+def test_a_damaged_result_is_refused(result: results.BenchResult, damage: Any) -> None:
+    content = json.loads(result.to_json())
+    damage(content)
+    with pytest.raises(ResultError, match="damaged"):
+        results.BenchResult.from_json(json.dumps(content))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"rows": []}', '"schema"'])
+def test_what_is_no_result_is_refused(text: str) -> None:
+    with pytest.raises(ResultError, match="expected a benchmark's result"):
+        results.BenchResult.from_json(text)
+
+
+def test_another_schema_and_a_missing_file_are_refused(
+    result: results.BenchResult, tmp_path: Path
+) -> None:
+    with pytest.raises(ResultError, match="schema"):
+        results.BenchResult.from_json(replace(result, schema=99).to_json())
+    with pytest.raises(ResultError, match="could not read"):
+        results.read(tmp_path / "none.json")
+
+
+def test_an_emulated_lane_is_never_timed(plan: BenchPlan) -> None:
+    with pytest.raises(NotTimed, match="labkit bench --lane emulated --count"):
+        measure.run(replace(plan, lane=Lane(name="emulated", cpu="max")), open_runner=FakeRunner)  # type: ignore[arg-type]
+    assert not FakeRunner.done
+
+
+@pytest.mark.skipif(
+    platform.machine() not in {"x86_64", "AMD64"}, reason="KleidiAI's kernels may run here"
+)
+def test_kleidiai_is_refused_on_x86_with_what_to_type_instead(plan: BenchPlan) -> None:
+    with pytest.raises(ResultError, match="labkit bench --lane emulated --count"):
+        measure.run(replace(plan, comparisons=("kleidiai",)), open_runner=FakeRunner)  # type: ignore[arg-type]
+    assert not FakeRunner.done
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"pairs": stats.LEAST_PAIRS - 1},
+        {"comparisons": ()},
+        {"comparisons": ("luck",)},
+        {"parts": ("soul",)},
+        {"comparisons": ("threads",)},
+    ],
+)
+def test_plans_that_cannot_be_measured_are_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(ResultError):
+        BenchPlan(**{"model": Path("unread"), "comparisons": ("quantised",), **changed})
+
+
+@pytest.mark.slow
+def test_a_real_run_has_every_part_of_a_result(plan: BenchPlan, tmp_path: Path) -> None:
+    found = measure.run(replace(plan, parts=("decode",), prompt_tokens=8))
+    (row,) = found.rows
+    assert (row.part, row.size, row.tokens, found.lane) == ("decode", "1 token", 1, "native")
+    for side in (row.baseline, row.candidate):
+        assert len(side.values_s) == len(side.warmup_s) == plan.pairs
+        assert min(side.values_s) > 0
+        assert side.peak_bytes > 10_000_000
+        assert side.repeat >= 1
+    assert (row.baseline.side.memory, row.candidate.side.memory) == ("normal", "low")
+    assert {"mnn", "numpy", "labkit", "python"} <= found.versions.keys()
+    path = results.save(found, tmp_path / "real.json")
+    assert results.read(path) == found
+
+
+def test_the_published_figures_say_that_they_are_single_runs() -> None:
+    found = json.loads(
+        (Path(__file__).parents[2] / "data" / "published" / "arm-learning-path.json").read_text(
+            encoding="utf-8"
+        )
+    )
+    assert found["runs"] == 1
+    assert "no interval" in found["note"]
+    assert "never" in found["note"]
+    assert [(r["part"], r["unit"], r["baseline"], r["candidate"]) for r in found["rows"]] == [
+        ("vision", "s", 5.76, 2.91), ("prefill", "tokens/s", 192.28, 266.13), ("decode", "tokens/s", 34.73, 44.96),
+    ]  # fmt: skip
+    with pytest.raises(ResultError):
+        results.BenchResult.from_json(json.dumps(found))
+
+
+@pytest.mark.parametrize(
+    "comparison", ["quantised", "threads", "chat", "transformers-fp32", "transformers-bf16"]
+)
+def test_both_sides_of_each_comparison_really_run(mini_folder: Path, comparison: str) -> None:
+    plan = BenchPlan(model=mini_folder, comparisons=(comparison,), threads=2)
+    for side in measure.sides(comparison, plan, "int4"):
+        runner = measure.Runner(side, plan)
+        try:
+            assert runner.load() > 0
+            assert all(runner.run(part, 1) > 0 for part in ("vision", "prefill", "decode"))
+            assert runner.about["decode"][1] == 1
+            assert runner.about["prefill"][1] is not None
+            facts = runner.facts()
+            assert facts["peak_bytes"] > 10_000_000
+            assert ("torch" in facts["versions"]) == (side.runtime == "transformers")
+        finally:
+            runner.close()

@@ -1,0 +1,57 @@
+"""The report page: needs nothing else, and never mixes machines or published figures with what was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from labkit.base.errors import MixedMachines
+from labkit.bench import measure, report, results
+from labkit.bench.results import BenchResult
+
+
+@pytest.fixture(scope="module")
+def result(mini_folder: Path) -> BenchResult:
+    return measure.run(
+        measure.BenchPlan(model=mini_folder, comparisons=("quantised",), parts=("decode",))
+    )
+
+
+def test_a_page_needs_nothing_else_and_names_machine_verdict_and_interval(
+    result: BenchResult,
+) -> None:
+    page = report.page([result])
+    assert re.findall(r"(?:src|href)=[\"'](?!data:)", page) == []
+    assert "<script" not in page
+    (row,) = result.rows
+    assert row.ratio.verdict in page
+    assert str(row.ratio) in page
+    assert str(result.machine["cpu"]) in page
+    assert re.findall(r"<img[^>]*alt=\"[^\"]{20,}", page)
+
+
+def test_published_figures_stand_apart_and_are_called_one_run(result: BenchResult) -> None:
+    page = report.page([result])
+    assert "5.76" in page
+    assert "one run" in page.lower()
+    for table in re.findall(r"(?s)<table.*?</table>", page):
+        assert not ("5.76" in table and result.rows[0].candidate.side.label in table)
+
+
+def test_two_machines_are_not_mixed_silently(result: BenchResult) -> None:
+    other = replace(result, machine={**result.machine, "cpu": "Another CPU"})
+    with pytest.raises(MixedMachines, match="allow"):
+        report.page([result, other])
+    page = report.page([result, other], allow_mixed=True)
+    assert "Another CPU" in page
+    assert report.page([result, result])
+
+
+def test_a_result_comes_back_from_its_file(result: BenchResult, tmp_path: Path) -> None:
+    path = results.save(result, tmp_path / "result.json")
+    assert results.read(path) == result
+    assert len(json.loads(path.read_text())["rows"][0]["baseline"]["values_s"]) == 9

@@ -1,0 +1,310 @@
+"""The command `labkit`: what it prints where, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labkit import cli
+from labkit.base import paths
+from labkit.base.errors import ConversionError
+from labkit.model import manifest
+from labkit.proof.evaluate import held_out_cases
+from labkit.proof.parity import examples
+from labkit.world.scenes import TASKS, render
+
+COMMANDS = ("ask", "convert", "verify", "parity", "eval", "doctor", "clean")
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    render(held_out_cases(1)[0].scene).save(tmp_path / "scene.png")
+    return str(tmp_path / "scene.png")
+
+
+@pytest.fixture
+def copy(mini_folder: Path, tmp_path: Path) -> Path:
+    """A converted model to spoil."""
+    return Path(shutil.copytree(mini_folder, tmp_path / "model"))
+
+
+def usage_error(capsys: Captured, *argv: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+# ---- the command itself
+
+
+def test_help_names_every_command_and_every_command_has_help(capsys: Captured) -> None:
+    for argv in ((), *((name,) for name in COMMANDS)):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*argv, "--help"])
+        assert ended.value.code == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"usage: labkit {' '.join(argv)}".rstrip())
+        assert all(name in said for name in (COMMANDS if not argv else ("-h, --help",)))
+
+
+def test_wrong_usage_ends_with_2(capsys: Captured) -> None:
+    assert "required: COMMAND" in usage_error(capsys)
+    assert "invalid choice: 'dance'" in usage_error(capsys, "dance")
+    assert "required: image, question" in usage_error(capsys, "ask")
+    assert "required: --out" in usage_error(capsys, "convert", "mini")
+    assert "invalid choice: 5" in usage_error(
+        capsys, "convert", "mini", "--out", "x", "--weight-bits", "5"
+    )
+    for option in ("--max-new-tokens", "--threads", "--max-pixels"):
+        assert f"{option}: expected at least 1, received 0" in usage_error(
+            capsys, "ask", "a.png", "Where?", option, "0"
+        )
+    assert "--scenes: expected at least 1, received -3" in usage_error(
+        capsys, "eval", "--scenes", "-3"
+    )
+
+
+def test_it_runs_as_a_program_and_without_torch(tmp_path: Path) -> None:
+    script = "import sys; from labkit import cli\ntry: cli.main(['--help'])\nfinally: print(sorted({'torch', 'MNN'} & set(sys.modules)))"
+    for argv in ([sys.executable, "-m", "labkit.cli", "--help"], [sys.executable, "-c", script]):
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(paths.repository())},
+            check=True,
+        )
+        assert "usage: labkit" in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
+def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def interrupt(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(manifest, "verify", interrupt)
+    assert cli.main(["verify", "somewhere"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(28, "No space left on device", "labkit.json")
+
+    monkeypatch.setattr(manifest, "verify", full)
+    assert cli.main(["verify", "somewhere"]) == 1
+    assert capsys.readouterr().err == "labkit: [Errno 28] No space left on device: 'labkit.json'\n"
+
+
+# ---- ask
+
+
+def test_ask_prints_the_answer_and_the_rest_on_stderr(
+    mini_folder: Path, picture: str, capsys: Captured
+) -> None:
+    assert cli.main(["ask", picture, "Describe the image.", "--model", str(mini_folder)]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip()
+    assert len(said.out.splitlines()) == 1
+    assert "prompt tokens; load " in said.err
+    assert (
+        cli.main(["ask", picture, "Describe the image.", "--threads", "1", "--max-new-tokens", "1"])
+        == 0
+    )
+    cut = capsys.readouterr()
+    assert said.out.startswith(cut.out.strip())
+    assert "cut off after 1 tokens" in cut.err
+
+
+def test_ask_as_json(mini_folder: Path, picture: str, capsys: Captured) -> None:
+    assert cli.main(["ask", picture, "Is there a cat?", "--json"]) == 0
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    assert set(answer) == {"text", "tokens", "prompt_tokens", "visual_tokens", "finished", "times"}
+    assert set(answer["times"]) == {"load_s", "vision_s", "prefill_s", "decode_s"}
+    assert answer["visual_tokens"] > 0
+    assert answer["text"]
+    assert said.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing.png", "Where?"], "expected a picture at nothing.png, found nothing there"),
+        (["PICTURE", " "], "expected a question, received nothing"),
+        (["PICTURE", "<|im_end|>"], "received the control mark '<|im_end|>'"),
+        (
+            ["PICTURE", "Where?", "--model", "no-such-folder"],
+            "found no such folder. Make one: labkit convert",
+        ),
+        (["PICTURE", "Where?", "--max-pixels", "7"], "expected max_pixels of at least"),
+    ],
+)
+def test_a_failure_is_one_message_on_stderr(
+    mini_folder: Path, picture: str, capsys: Captured, arguments: list[str], words: str
+) -> None:
+    assert cli.main(["ask", *[picture if word == "PICTURE" else word for word in arguments]]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("labkit: ")
+    assert words in said.err
+
+
+# ---- convert, verify, parity, eval
+
+
+def test_a_plan_is_printed_and_nothing_done(tmp_path: Path, capsys: Captured) -> None:
+    assert (
+        cli.main(
+            [
+                "convert",
+                "mini",
+                "--out",
+                str(tmp_path / "x"),
+                "--weight-bits",
+                "8",
+                "--symmetric",
+                "--dry-run",
+            ]
+        )
+        == 0
+    )
+    said = capsys.readouterr().out
+    assert "convert  mini: Qwen2-VL" in said
+    assert [
+        line.split()[:2]
+        for line in said.splitlines()
+        if line.split()[0] in ("weight_bits", "symmetric")
+    ] == [
+        ["weight_bits", "8"],
+        ["symmetric", "True"],
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_convert_refuses_what_is_there_and_what_is_none(
+    copy: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    assert cli.main(["convert", "mini", "--out", str(copy)]) == 1
+    assert "replace it with --replace" in capsys.readouterr().err
+    assert cli.main(["convert", str(tmp_path / "nothing"), "--out", str(tmp_path / "x")]) == 1
+    assert "expected 'mini', a folder, or a hub id" in capsys.readouterr().err
+
+
+def test_convert_tells_its_stages_and_what_to_do_next(
+    mini_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured
+) -> None:
+    from labkit.model import convert
+
+    made = manifest.read(mini_folder)
+
+    def fake(
+        plan: convert.ConversionPlan, *, on_stage: object, replace: bool, parity: bool
+    ) -> manifest.Manifest:
+        assert callable(on_stage)
+        on_stage(convert.Stage(number=1, total=9, name="tokenizer", elapsed_s=1.25))
+        if not replace:
+            raise ConversionError("not asked to")
+        return made
+
+    monkeypatch.setattr(convert, "convert", fake)
+    assert cli.main(["convert", "mini", "--out", str(tmp_path / "x")]) == 1
+    capsys.readouterr()
+    assert cli.main(["convert", "mini", "--out", str(tmp_path / "x"), "--replace"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "  1/9 tokenizer 1.2 s\n"
+    assert "image_embeds" in said.out
+    assert f"labkit ask PICTURE QUESTION --model {tmp_path / 'x'}" in said.out
+
+
+def test_verify_names_the_file_that_was_changed(copy: Path, capsys: Captured) -> None:
+    assert cli.main(["verify", str(copy)]) == 0
+    assert "every file is as it was written" in capsys.readouterr().out
+    data = bytearray((copy / "visual.mnn.weight").read_bytes())
+    data[1000] ^= 1
+    (copy / "visual.mnn.weight").write_bytes(data)
+    assert cli.main(["verify", str(copy)]) == 1
+    said = capsys.readouterr()
+    assert [line for line in said.out.splitlines() if line.startswith("CHANGED")] == [
+        "CHANGED  visual.mnn.weight"
+    ]
+    assert "convert the checkpoint again" in said.err
+    (copy / "visual.mnn.weight").unlink()
+    assert cli.main(["verify", str(copy)]) == 1
+    assert "is not whole: visual.mnn.weight" in capsys.readouterr().err
+
+
+def test_parity_ends_with_1_when_the_weights_were_spoilt(copy: Path, capsys: Captured) -> None:
+    assert cli.main(["parity", str(copy)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("agrees") == 4
+    assert f"of {len(examples())} answers" in said
+    weights = np.fromfile(copy / "llm.mnn.weight", np.uint8)
+    codes = slice(
+        weights.size - 77_000, weights.size - 17_000
+    )  # of the last layer; its scales follow
+    weights[codes] = weights[codes][::-1].copy()
+    weights.tofile(copy / "llm.mnn.weight")
+    assert cli.main(["parity", str(copy)]) == 1
+    assert "DEPARTS" in capsys.readouterr().out.splitlines()[4]
+
+
+def test_eval_scores_both_engines(mini_folder: Path, capsys: Captured) -> None:
+    assert cli.main(["eval", "--scenes", "6"]) == 0
+    said = capsys.readouterr()
+    assert "transformers float32" in said.out
+    assert "MNN int4 (vision int4)" in said.out
+    assert said.out.splitlines()[-1]
+    assert "6/6" in said.err
+    assert cli.main(["eval", "--scenes", "4", "--engine", "mnn", "--json"]) == 0
+    (score,) = json.loads(capsys.readouterr().out)
+    assert score["all"][1] == 4
+    assert set(score["tasks"]) == set(TASKS)
+
+
+# ---- doctor and clean
+
+
+def test_doctor_speaks_json(capsys: Captured) -> None:
+    code = cli.main(["doctor", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert code == int(any(check["status"] == "problem" for check in found["checks"]))
+    assert {"MNN", "Python"} <= {check["name"].split(":")[0] for check in found["checks"]}
+
+
+def test_clean_shows_first_and_frees_only_what_was_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured
+) -> None:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    for kind in ("cache", "progress"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "file").write_bytes(bytes(1234567))
+    assert cli.main(["clean"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("1.2 MB") == 2
+    assert "To free some: labkit clean NAME" in said
+    assert cli.main(["clean", "cache", "nonsense"]) == 1
+    assert "'nonsense'" in capsys.readouterr().err
+    assert (tmp_path / "cache" / "file").exists(), "nothing is freed when one name is wrong"
+    assert cli.main(["clean", "cache", "results"]) == 0
+    assert "freed 1,234,567 bytes of cache, results" in capsys.readouterr().out
+    assert [(tmp_path / kind / "file").exists() for kind in ("cache", "progress")] == [False, True]
+
+
+def test_a_picture_of_any_kind_can_be_asked_about(
+    mini_folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    Image.new("P", (300, 200)).save(tmp_path / "odd name é.gif")
+    assert cli.main(["ask", str(tmp_path / "odd name é.gif"), "Is there a cat?", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["visual_tokens"] == 24

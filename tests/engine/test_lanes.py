@@ -1,0 +1,221 @@
+"""Lanes: what stands in the way is named with what to type, and what was interrupted or damaged is mended."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from labkit.base.errors import LaneNotReady, LaneSetupFailed
+from labkit.engine import lanes
+from labkit.engine.client import EngineProcess
+from labkit.engine.lanes import CPUS, Lane, parse_features
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A made-up Linux machine with a home and programs of its own: QEMU, apt-get and dpkg-deb that do nothing."""
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "home"))
+    tools = tmp_path / "bin"
+    program(tools / "qemu-aarch64", 'echo "qemu-aarch64 version 7.2.22 (Debian 1:7.2)"')
+    program(tools / "apt-get", "exit 0")
+    program(tools / "dpkg-deb", "exit 0")
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    return tools
+
+
+def lane_folder(home: Path, files: dict[str, int]) -> Path:
+    """A lane that looks set up; its files are of these sizes, whatever was written down."""
+    folder = home / "cache" / "lanes" / "emulated"
+    folder.mkdir(parents=True)
+    for name in files:
+        (folder / name).write_bytes(b"12345")
+    about = {
+        "schema": lanes.SCHEMA,
+        "executable": "python3.11",
+        "python": "3.11.2",
+        "mnn": "3.6.1",
+        "qemu": "qemu 7",
+        "files": files,
+    }
+    (folder / "lane.json").write_text(json.dumps(about))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("line", "features"),
+    [
+        (
+            "The device supports: i8sdot:1, fp16:1, i8mm: 1, sve2: 1, sme2: 0",
+            ("dotprod", "fp16", "i8mm", "sve2"),
+        ),
+        ("noise\nThe device supports: i8sdot:0, fp16:0, i8mm: 0, sve2: 0, sme2: 0\nmore", ()),
+        (
+            "The device supports: i8sdot:1, fp16:1, i8mm: 0, sve2: 0, sme2: 1",
+            ("dotprod", "fp16", "sme2"),
+        ),
+        ("nothing of the kind", None),
+    ],
+)
+def test_features_are_read_from_what_mnn_prints(
+    line: str, features: tuple[str, ...] | None
+) -> None:
+    assert parse_features(line) == features
+
+
+def test_what_may_be_timed_and_how_lanes_are_called() -> None:
+    assert lanes.native().may_be_timed
+    assert not Lane(name="emulated", cpu="max").may_be_timed
+    assert Lane(name="emulated", cpu="cortex-a76").label == "emulated, cortex-a76 (NEON, dotprod)"
+    assert lanes.native().label == f"native, {platform.machine()}"
+    assert lanes.lane("native") == lanes.native()
+
+
+@pytest.mark.parametrize(("name", "cpu"), [("remote", None), ("native", "max"), ("", None)])
+def test_a_lane_that_does_not_exist(name: str, cpu: str | None) -> None:
+    with pytest.raises(LaneNotReady, match="expected the lane 'native'"):
+        lanes.lane(name, cpu)
+
+
+def test_a_cpu_that_is_not_on_the_ladder(machine: Path) -> None:
+    with pytest.raises(LaneNotReady, match="cortex-a53, cortex-a76, max"):
+        lanes.emulated("cortex-z1")
+
+
+def test_not_linux(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    for attempt in (lanes.emulated, lanes.setup_emulated):
+        with pytest.raises(LaneNotReady, match="needs Linux, this is Darwin"):
+            attempt()
+
+
+def test_no_qemu(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (machine / "qemu-aarch64").unlink()
+    monkeypatch.setenv("PATH", str(machine))
+    for attempt in (lanes.emulated, lanes.setup_emulated):
+        with pytest.raises(LaneNotReady, match="sudo apt-get install qemu-user"):
+            attempt()
+    row = lanes.status()[1]
+    assert (row.works, row.todo) == (False, "sudo apt-get install qemu-user")
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [("qemu-aarch64 version 5.2.0", "expected QEMU 7.0"), ("", "expected QEMU 7.0")],
+)
+def test_qemu_that_is_too_old_or_says_nothing(machine: Path, says: str, words: str) -> None:
+    program(machine / "qemu-aarch64", f'echo "{says}"')
+    with pytest.raises(LaneNotReady, match=words):
+        lanes.setup_emulated()
+
+
+def test_a_lane_that_was_not_set_up(machine: Path) -> None:
+    with pytest.raises(LaneNotReady, match=r"not set up\. Type: labkit lane setup emulated"):
+        lanes.emulated()
+
+
+def test_damage_is_seen_and_named(machine: Path, tmp_path: Path) -> None:
+    folder = lane_folder(tmp_path / "home", {"library.so": 5})
+    assert lanes.emulated("max").cpu == "max"
+    assert lanes.status()[1].works
+    (folder / "library.so").write_bytes(b"123")
+    with pytest.raises(LaneNotReady, match=r"damaged.*labkit lane setup emulated"):
+        lanes.emulated()
+    (folder / "library.so").unlink()
+    with pytest.raises(LaneNotReady, match="damaged"):
+        lanes.emulated()
+    for content in ("{", "[]", "{}", '{"schema": 1, "files": 3}'):
+        (folder / "lane.json").write_text(content)
+        with pytest.raises(LaneNotReady, match="damaged"):
+            lanes.emulated()
+    assert lanes.remove_emulated() > 0
+    assert not folder.exists()
+
+
+def test_a_stage_that_fails_is_named_and_downloads_are_kept(machine: Path, tmp_path: Path) -> None:
+    program(machine / "apt-get", 'echo "E: Temporary failure resolving" >&2; exit 100')
+    told: list[str] = []
+    part = tmp_path / "home" / "cache" / "lanes" / "emulated.part"
+    (part / "debs").mkdir(parents=True)
+    (part / "debs" / "kept.deb").write_bytes(b"1")
+    with pytest.raises(
+        LaneSetupFailed,
+        match=r"(?s)'arm64 packages: lists' failed.*Temporary failure.*type again: labkit lane setup emulated",
+    ):
+        lanes.setup_emulated(on_stage=lambda stage: told.append(stage.name))
+    assert told == []
+    assert (part / "debs" / "kept.deb").exists()
+    assert not part.with_name("emulated").exists()
+
+
+def test_package_lists_without_arm64(machine: Path) -> None:
+    with pytest.raises(LaneSetupFailed, match=r"no arm64.*LABKIT_APT_SOURCES"):
+        lanes.setup_emulated()
+
+
+def test_no_wheel_for_the_lanes_python(machine: Path) -> None:
+    program(
+        machine / "apt-get",
+        'for w in "$@"; do case $w in Dir::Cache::archives=*) touch "${w#*=}/python.deb";; esac; done',
+    )
+    program(machine / "dpkg-deb", 'mkdir -p "$3/usr/bin"; touch "$3/usr/bin/python3.99"')
+    with pytest.raises(
+        LaneSetupFailed,
+        match=r"(?s)'arm64 wheels of MNN and NumPy' failed.*No matching distribution",
+    ):
+        lanes.setup_emulated()
+
+
+def test_a_disk_that_is_full(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10, 9, 1))
+    with pytest.raises(LaneSetupFailed, match="MB free for the emulated lane"):
+        lanes.setup_emulated()
+
+
+# ---- the real one
+
+
+def test_the_lane_is_mended_after_damage(emulated_lane: Lane) -> None:
+    library = emulated_lane.library
+    library.write_bytes(library.read_bytes()[:1000])
+    with pytest.raises(LaneNotReady, match="damaged"):
+        lanes.emulated()
+    numbers: list[int] = []
+    assert (
+        lanes.setup_emulated(on_stage=lambda stage: numbers.append(stage.number)) == emulated_lane
+    )
+    assert numbers == [1, 2, 3, 4, 5]
+    assert (
+        lanes.setup_emulated(on_stage=lambda stage: numbers.append(stage.number)) == emulated_lane
+    )
+    assert len(numbers) == 5, "a lane that stands is left alone"
+    row = lanes.status()[1]
+    assert row.works
+    assert row.bytes > 50_000_000
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_a_worker_sees_the_cpu_that_was_asked_for(emulated_lane: Lane, cpu: str) -> None:
+    with EngineProcess(lanes.emulated(cpu)) as engine:
+        assert engine.machine["machine"] == "aarch64"
+        features = set(engine.features or ())
+    assert ("dotprod" in features) is ("dotprod" in CPUS[cpu])
+    assert ("i8mm" in features) is ("i8mm" in CPUS[cpu])

@@ -1,0 +1,160 @@
+"""labkit.inside.explorer without a browser: what fits, what is chosen, what shows where no widget can."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import pytest
+
+from labkit.base.errors import ExplorerError
+from labkit.base.show import Picture
+from labkit.inside import explorer
+from labkit.inside.explorer import Explorer, Panel
+from labkit.inside.probes import Probe
+from labkit.model.vision import attention_pattern
+
+PIXELS = np.zeros((28, 56, 3), np.uint8)
+STATIC = Picture(b"\x89PNG", "A figure.")
+RNG = np.random.default_rng(0)
+Q, K = RNG.standard_normal((2, 3, 2, 8, 4)).astype(np.float32)  # 3 layers, 2 heads, 8 places
+
+
+def panel(**other: Any) -> Panel:
+    return Panel(
+        **{
+            "name": "p",
+            "layers": 3,
+            "heads": 2,
+            "fetch": lambda layer: (Q[layer], K[layer]),
+            **other,
+        }
+    )
+
+
+def make(*panels: Panel, **other: Any) -> Explorer:
+    return Explorer(PIXELS, panels or (panel(),), **{"grid": (2, 4), "static": STATIC, **other})
+
+
+def test_the_map_is_that_of_the_formula() -> None:
+    found = make(query=5, layer=2, head=1)
+    assert np.allclose(found.values(), attention_pattern(Q[2], K[2])[1, 5].reshape(2, 4), atol=1e-6)
+    cosine = make(panel(kind="cosine"), query=5, layer=2, head=1).values().ravel()
+    by_hand = [
+        K[2, 1, i] @ Q[2, 1, 5] / np.linalg.norm(K[2, 1, i]) / np.linalg.norm(Q[2, 1, 5])
+        for i in range(8)
+    ]
+    assert np.allclose(cosine, by_hand, atol=1e-6)
+    maps = RNG.random((2, 3, 8)).astype(np.float32)
+    given = make(
+        panel(kind="given", layers=1, fetch=lambda _: (maps, np.zeros((2, 0, 0)))),
+        words=["a", "cat", "."],
+        query=1,
+        head=1,
+    )
+    assert np.array_equal(given.values().ravel(), maps[1, 1])
+
+
+@pytest.mark.parametrize("choice", [{"query": 8}, {"layer": 3}, {"head": -1}])
+def test_a_choice_that_is_not_there(choice: dict[str, int]) -> None:
+    name, value = next(iter(choice.items()))
+    with pytest.raises(ExplorerError, match=f"expected a {name} from 0 to"):
+        make(**choice)
+    found = make()
+    with pytest.raises(ExplorerError, match=f"expected a {name}"):
+        setattr(found, name, value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"grid": (3, 4)},
+        {"words": ["one"]},
+        {"panels": ()},
+        {"panels": (panel(), panel(heads=1))},
+        {"panels": (panel(kind="guess"),)},
+    ],
+)
+def test_what_does_not_fit_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ExplorerError, match="expected"):
+        Explorer(
+            PIXELS, wrong.pop("panels", (panel(),)), **{"grid": (2, 4), "static": STATIC, **wrong}
+        )
+
+
+def test_layers_are_sent_at_once_if_small_else_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[tuple[dict[str, Any], list[bytes]]] = []
+    monkeypatch.setattr(
+        Explorer, "send", lambda _, content, buffers=None: sent.append((content, buffers))
+    )
+    found = make()
+    found._on_message(found, {"do": "hello"}, {})
+    assert [content["layer"] for content, _ in sent] == [0, 1, 2]
+    assert sent[1][1] == [Q[1].tobytes(), K[1].tobytes()]
+    monkeypatch.setattr(explorer, "ALL_AT_ONCE_BYTES", 100)
+    sent.clear()
+    found = make(layer=1)
+    found._on_message(found, {"do": "hello"}, {})
+    found._on_message(found, {"do": "layer", "layer": 2}, {})
+    assert [content["layer"] for content, _ in sent] == [1, 2]
+
+
+def test_new_words_replace_the_old_ones() -> None:
+    def words_panel(count: int) -> Panel:
+        return panel(
+            kind="given",
+            fetch=lambda _: (np.zeros((2, count, 8), np.float32), np.zeros((2, 0, 0), np.float32)),
+        )
+
+    found = make(words_panel(2), words=["a", "b"], query=1)
+    found.show([words_panel(3)], ["a", "b", "c"], query=2)
+    assert (found.spec["words"], found.spec["run"], found.query) == (["a", "b", "c"], 2, 2)
+
+
+def test_where_no_widget_can_be_shown_the_figure_shows(mini_model: Any) -> None:
+    with Probe(mini_model) as probe:
+        look = probe.look(np.full((112, 140, 3), 90, np.uint8))
+    for made in (
+        explorer.attention(look),
+        explorer.similarity(look),
+        explorer.positions(look),
+        explorer.attention(look, look),
+    ):
+        bundle = made._repr_mimebundle_()
+        assert bundle is not None
+        data, about = bundle
+        assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+        assert about["image/png"]["alt"] == made.static.alt
+        assert "application/vnd.jupyter.widget-view+json" in data
+        assert made.static.alt in repr(made)
+        assert made.values().shape == (8, 10)
+
+
+def test_the_slider_says_what_a_size_costs(mini_model: Any) -> None:
+    with Probe(mini_model) as probe:
+        box = explorer.sizes(probe, np.full((60, 90, 3), 120, np.uint8))
+        slider, shown, told = box.children
+        assert "168×112 pixels</b>: 8×12 = 96 patches, 24 visual tokens" in told.value
+        assert "9,216 pairs" in told.value
+        before = shown.value
+        slider.value = 336
+        assert "336×224 pixels</b>: 16×24 = 384 patches, 96 visual tokens" in told.value
+        assert shown.value != before
+
+
+def test_words_that_arrive_one_by_one(mini_model: Any) -> None:
+    shown: list[tuple[Explorer, int]] = []
+    with Probe(mini_model) as probe:
+        found = explorer.ask(
+            probe,
+            np.full((112, 112, 3), 200, np.uint8),
+            "Is there a cat?",
+            show=lambda e: shown.append((e, len(e.spec["words"]))),
+        )
+    assert [e for e, _ in shown] == [found]
+    assert len(found.spec["words"]) > shown[0][1], "it was shown before the answer was whole"
+    assert found.query == len(found.spec["words"]) - 1
+    assert "No." in found.static.alt

@@ -1,0 +1,273 @@
+"""labkit.model.checkpoints: a folder is a whole Qwen2-VL, or the error says what is amiss."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit.base.errors import CheckpointError
+from labkit.model import checkpoints
+from labkit.model.checkpoints import Checkpoint, fingerprint, inspect, resolve
+
+TENSORS = {"model.visual.patch_embed.proj.weight": [4, 3, 2, 14, 14], "lm_head.weight": [8, 4]}
+BYTES = {"F16": 2, "BF16": 2, "F32": 4, "I8": 1}
+
+
+def write_shard(path: Path, shapes: dict[str, list[int]], dtype: str = "F16") -> None:
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + BYTES[dtype] * checkpoints.math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header | {"__metadata__": {"format": "pt"}}).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
+
+
+def change(file: Path, **values: Any) -> None:
+    content = json.loads(file.read_text()) | values
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A whole checkpoint in one file: nothing but what `inspect` looks at."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "qwen2_vl", "image_token_id": 5, "eos_token_id": 2})
+    )
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"min_pixels": 3136, "max_pixels": 12544})
+    )
+    (folder / "tokenizer.json").write_text("{}")
+    write_shard(folder / "model.safetensors", TENSORS)
+    return folder
+
+
+@pytest.fixture
+def sharded(folder: Path) -> Path:
+    """The same in two files and an index."""
+    (folder / "model.safetensors").unlink()
+    where = {}
+    for number, (name, shape) in enumerate(TENSORS.items(), 1):
+        where[name] = f"model-{number:05}-of-00002.safetensors"
+        write_shard(folder / where[name], {name: shape}, "BF16")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    return folder
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(CheckpointError) as failure:
+        inspect(folder)
+    return str(failure.value)
+
+
+def test_the_embedded_checkpoint_is_whole(mini: Checkpoint) -> None:
+    assert (mini.name, mini.dtype) == ("mini", "F16")
+    assert 2e6 < mini.parameters < 6e6
+    assert mini.weights_bytes < 12e6
+    assert mini.config["vision_config"]["spatial_merge_size"] == 2
+
+
+def test_one_file(folder: Path) -> None:
+    found = resolve(folder)
+    assert (found.name, found.dtype, found.parameters, found.stop, found.image_pad) == (
+        "tiny",
+        "F16",
+        4 * 3 * 2 * 14 * 14 + 32,
+        (2,),
+        5,
+    )
+    assert (found.min_pixels, found.max_pixels) == (3136, 12544)
+    assert found.weights_bytes == (folder / "model.safetensors").stat().st_size
+
+
+def test_several_shards_with_an_index(sharded: Path) -> None:
+    found = inspect(sharded)
+    assert (found.dtype, found.parameters) == ("BF16", 4 * 3 * 2 * 14 * 14 + 32)
+    assert found.weights_bytes == sum(file.stat().st_size for file in sharded.glob("*.safetensors"))
+
+
+def test_newer_spellings_of_sizes_and_of_stop_tokens(folder: Path) -> None:
+    change(
+        folder / "preprocessor_config.json",
+        min_pixels=None,
+        max_pixels=None,
+        size={"shortest_edge": 784, "longest_edge": 5000},
+    )
+    change(folder / "config.json", eos_token_id=None, text_config={"eos_token_id": 7})
+    found = inspect(folder)
+    assert (found.min_pixels, found.max_pixels, found.stop) == (784, 5000, (7,))
+    (folder / "generation_config.json").write_text('{"eos_token_id": [7, 9]}')
+    assert inspect(folder).stop == (7, 9)
+
+
+def test_another_architecture(folder: Path) -> None:
+    change(folder / "config.json", model_type="qwen2_5_vl")
+    assert "found 'qwen2_5_vl'" in refusal(folder)
+
+
+def test_text_only_weights(folder: Path) -> None:
+    write_shard(folder / "model.safetensors", {"lm_head.weight": [8, 4]})
+    assert "expected a vision tower" in refusal(folder)
+
+
+def test_code_of_its_own(folder: Path) -> None:
+    change(folder / "config.json", auto_map={"AutoModel": "evil.Model"})
+    assert "'auto_map'" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "preprocessor_config.json", "model.safetensors", "tokenizer.json"]
+)
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    assert name in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("{", "expected JSON in"), ("[1]", "found list"), ("\xff", "expected JSON in")],
+)
+def test_bad_json(folder: Path, text: str, words: str) -> None:
+    (folder / "config.json").write_bytes(text.encode("latin-1"))
+    assert words in refusal(folder)
+
+
+@pytest.mark.parametrize("key", ["image_token_id", "eos_token_id"])
+def test_a_configuration_without_a_token_that_is_needed(folder: Path, key: str) -> None:
+    change(folder / "config.json", **{key: None})
+    assert repr(key) in refusal(folder)
+
+
+def test_a_missing_shard_is_named(sharded: Path) -> None:
+    (sharded / "model-00002-of-00002.safetensors").unlink()
+    assert "model-00002-of-00002.safetensors" in refusal(sharded)
+
+
+def test_an_index_of_another_kind(sharded: Path) -> None:
+    for content in ({"weight_map": [1]}, {"weight_map": {"a": 1}}, {"weight_map": {}}, {}):
+        (sharded / "model.safetensors.index.json").write_text(json.dumps(content))
+        assert "model.safetensors" in refusal(sharded)
+
+
+def test_an_index_that_promises_more_than_its_shards_hold(sharded: Path) -> None:
+    index = sharded / "model.safetensors.index.json"
+    where = json.loads(index.read_text())["weight_map"]
+    change(index, weight_map=where | {"model.norm.weight": where["lm_head.weight"]})
+    assert "model.norm.weight" in refusal(sharded)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 60, -1])
+def test_a_shard_that_was_cut_off(folder: Path, kept: int) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:kept])
+    assert "damaged or cut off" in refusal(folder)
+
+
+def test_a_shard_with_more_behind_it(folder: Path) -> None:
+    with (folder / "model.safetensors").open("ab") as file:
+        file.write(b"??")
+    assert "damaged or cut off" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"not json",
+        b"[1, 2]",
+        b'{"w": 3}',
+        b'{"w": {"dtype": "F16", "shape": ["x"], "data_offsets": [0, 0]}}',
+    ],
+)
+def test_a_garbage_header(folder: Path, header: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert "its header is not safetensors" in refusal(folder)
+
+
+def test_a_page_saved_in_place_of_the_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_text("<html>Sign in to download</html>")
+    assert "its header does not fit" in refusal(folder)
+
+
+def test_quantised_weights(folder: Path) -> None:
+    write_shard(folder / "model.safetensors", TENSORS, "I8")
+    assert "expected weights of type BF16, F16, F32" in refusal(folder)
+    assert "found I8" in refusal(folder)
+
+
+def test_pickled_weights_are_never_read(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "pickled weights (.bin), which can run code" in refusal(folder)
+
+
+def test_what_is_no_checkpoint_at_all(tmp_path: Path) -> None:
+    for source in ("", "no such thing", tmp_path / "nothing", str(tmp_path / "a" / "b" / "c")):
+        with pytest.raises(CheckpointError, match="expected"):
+            resolve(source)
+    with pytest.raises(CheckpointError, match=r"expected config\.json"):
+        resolve(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["../nothing", "./nothing", "models/nothing."])
+def test_a_relative_folder_that_is_not_there_is_no_crash(
+    source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import huggingface_hub
+    from huggingface_hub.utils import validate_repo_id
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda hub_id, **_: validate_repo_id(hub_id)
+    )
+    with pytest.raises(CheckpointError, match="nothing"):
+        resolve(source)
+
+
+@pytest.mark.parametrize("name", ["HfHubHTTPError", "LocalEntryNotFoundError", "OSError"])
+def test_a_hub_id_without_a_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def offline(hub_id: str, **_: Any) -> str:
+        raise {"OSError": OSError}.get(name, getattr(errors, name, None))(
+            "no route to host\nand more"
+        )
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(CheckpointError) as failure:
+        resolve("Qwen/Qwen2-VL-2B-Instruct")
+    message = str(failure.value)
+    assert f"could not download Qwen/Qwen2-VL-2B-Instruct: {name}: no route to host\n" in message
+    assert "the same command goes on from there" in message
+
+
+def test_a_hub_id_is_downloaded_without_pickles(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(
+        huggingface_hub,
+        "snapshot_download",
+        lambda hub_id, **options: asked.update(options) or str(folder),
+    )
+    assert resolve("someone/tiny").name == "someone/tiny"
+    assert not [
+        pattern for pattern in asked["allow_patterns"] if "bin" in pattern or "py" in pattern
+    ]
+
+
+def test_the_fingerprint_sees_contents_and_names_but_not_times(folder: Path) -> None:
+    first = fingerprint(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "README.md").write_text("not read by a conversion")
+    assert fingerprint(folder) == first
+    (folder / "tokenizer.json").write_text("{ }")
+    second = fingerprint(folder)
+    (folder / "tokenizer.json").rename(folder / "vocab.json")
+    assert len({first, second, fingerprint(folder)}) == 3

@@ -1,0 +1,484 @@
+"""labkit.model.convert: the plan, the checks before it, and that nothing half-written is ever taken for a model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from labkit.base import paths
+from labkit.base.errors import CommandFailed, ConversionError, ModelError, ParityError
+from labkit.model import manifest
+from labkit.model.checkpoints import Checkpoint
+from labkit.model.convert import BITS, BLOCKS, MEANING, STAGES, ConversionPlan, Stage, convert
+from labkit.proof import parity
+from labkit.proof.parity import Parity, StageParity
+from labkit.proof.ready import cached
+
+GIB = 2**30
+# Stands for the exporter: says what it says, writes small files of the right names. argv: folder, what to leave out, exit code.
+EXPORTER = f"""
+import pathlib, sys
+folder, left_out, code = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+(folder / "onnx").mkdir(parents=True)
+for line in {[words for words, _ in STAGES]!r}:
+    print("x", line, "y", flush=True)
+for name in {[*manifest.REQUIRED, "llm.mnn.json", "export_args.json"]!r}:
+    if name != left_out:
+        (folder / name).write_text("{{}}")
+print("last words")
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def plan(mini: Checkpoint, tmp_path: Path) -> ConversionPlan:
+    return ConversionPlan(checkpoint=mini, out=tmp_path / "models" / "mine")
+
+
+@pytest.fixture
+def exporter(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts the stand-in in the exporter's place."""
+
+    def use(*, left_out: str = "", code: int = 0, first: str = "") -> None:
+        def argv(self: ConversionPlan, folder: Path) -> list[str]:
+            return [sys.executable, "-c", first + EXPORTER, str(folder), left_out, str(code)]
+
+        monkeypatch.setattr(ConversionPlan, "argv", argv)
+
+    use()
+    return use
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+
+
+# ---- the plan
+
+
+def test_a_plan_can_be_read_before_it_runs(plan: ConversionPlan) -> None:
+    text = str(plan)
+    facts = [
+        f"mini: Qwen2-VL, {plan.checkpoint.parameters:,} parameters, F16",
+        str(plan.out),
+        "memory   about 1.2 GiB",
+    ]
+    for piece in (*facts, *MEANING, *MEANING.values()):
+        assert piece in text
+    assert all(words in text for _, words in STAGES)
+
+
+def test_options_reach_the_exporters_command_line(plan: ConversionPlan) -> None:
+    plain = plan.argv(Path("/x"))
+    assert plain[1:3] == ["-m", "labkit.model.exporter"]
+    assert not {"--sym", "--visual_sym"} & set(plain)
+    chosen = replace(
+        plan,
+        weight_bits=8,
+        block_size=32,
+        symmetric=True,
+        vision_bits=8,
+        vision_block=0,
+        vision_symmetric=True,
+    ).argv(Path("/x"))
+    pairs = dict(itertools.pairwise(chosen))
+    assert {"--sym", "--visual_sym"} <= set(chosen)
+    assert [
+        pairs[f"--{name}"]
+        for name in ("quant_bit", "quant_block", "visual_quant_bit", "visual_quant_block")
+    ] == ["8", "32", "8", "0"]
+    assert pairs["--dst_path"] == "/x"
+    assert pairs["--mnnconvert"] == "", "the wheel's converter, not one that lies about"
+
+
+@pytest.mark.parametrize("name", ["weight_bits", "vision_bits", "block_size", "vision_block"])
+def test_a_wrong_option_says_which_are_right(plan: ConversionPlan, name: str) -> None:
+    allowed = BITS if name.endswith("bits") else BLOCKS
+    with pytest.raises(
+        ConversionError,
+        match=f"expected {name} to be one of {', '.join(map(str, allowed))}, received 5",
+    ):
+        replace(plan, **{name: 5})
+
+
+def test_the_estimates_are_near_what_was_measured(plan: ConversionPlan) -> None:
+    real = replace(plan, checkpoint=replace(plan.checkpoint, parameters=2_208_985_600))
+    assert 17.0 < real.memory_bytes / GIB < 18.5, "17.0 GiB were seen at 2.2 billion parameters"
+    assert 1.0 < plan.memory_bytes / GIB < 1.5
+
+
+# ---- what is checked first
+
+
+def test_no_memory(plan: ConversionPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=GIB))
+    with pytest.raises(
+        ConversionError, match=r"expected 1\.2 GiB of free memory for mini, found 1\.0 GiB"
+    ):
+        convert(plan)
+    assert not plan.out.parent.exists()
+
+
+def test_no_disk(plan: ConversionPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**7))
+    with pytest.raises(
+        ConversionError, match=r"expected 0\.1 GiB of free disk .* found 0\.0 GiB. `labkit clean`"
+    ):
+        convert(plan)
+
+
+def test_something_else_in_the_way(plan: ConversionPlan) -> None:
+    plan.out.mkdir(parents=True)
+    (plan.out / "thesis.txt").write_text("years of work")
+    for way in (True, False):
+        with pytest.raises(ConversionError, match="something else than a converted model is there"):
+            convert(plan, replace=way)
+    assert left(plan.out) == ["thesis.txt"]
+    with pytest.raises(ConversionError, match="something else"):
+        convert(replace(plan, out=plan.out / "thesis.txt"), replace=True)
+
+
+def test_a_place_that_cannot_be_written(
+    plan: ConversionPlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConversionError, match="expected to be allowed to write"):
+        convert(replace(plan, out=tmp_path / "file" / "model"))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ConversionError, match="expected to be allowed to write"):
+        convert(plan)
+
+
+# ---- the run, with a stand-in for the exporter
+
+
+def test_stages_are_told_in_order_and_the_model_is_whole(
+    plan: ConversionPlan, exporter: Callable[..., None]
+) -> None:
+    told: list[Stage] = []
+    written = convert(plan, on_stage=told.append)
+    assert [(s.number, s.total, s.name) for s in told] == [
+        (n, len(STAGES), words) for n, (_, words) in enumerate(STAGES, 1)
+    ]
+    assert manifest.read(plan.out) == written
+    assert all(manifest.verify(plan.out).values())
+    assert left(plan.out) == sorted(
+        [*manifest.REQUIRED, manifest.NAME, "preprocessor_config.json"]
+    ), "no ONNX, no paths of this machine"
+    assert left(plan.out.parent) == ["mine"]
+    assert written.options == plan.options
+    assert json.loads((plan.out / "config.json").read_text())["sampler_type"] == "greedy"
+
+
+def test_a_relative_folder(
+    plan: ConversionPlan,
+    exporter: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    convert(replace(plan, out=Path("here")))
+    assert manifest.read(tmp_path / "here")
+    assert left(tmp_path) == ["here"]
+
+
+def test_an_exporter_that_fails_leaves_nothing(
+    plan: ConversionPlan, exporter: Callable[..., None]
+) -> None:
+    exporter(code=3)
+    with pytest.raises(CommandFailed, match=r"exit code 3(?s:.*)last words"):
+        convert(plan)
+    assert left(plan.out.parent) == []
+
+
+def test_an_exporter_that_leaves_something_out(
+    plan: ConversionPlan, exporter: Callable[..., None]
+) -> None:
+    exporter(left_out="visual.mnn.weight")
+    with pytest.raises(
+        ConversionError,
+        match=r"without an error, but visual\.mnn\.weight is missing(?s:.*)last words",
+    ):
+        convert(plan)
+    assert left(plan.out.parent) == []
+
+
+def test_a_result_that_departs_is_no_model(
+    plan: ConversionPlan, exporter: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = StageParity(stage="image_embeds", cosine=0.2, max_error=9.0, least_cosine=0.9)
+    monkeypatch.setattr(parity, "compare", lambda *_: Parity(stages=(stage,), answers=()))
+    told: list[Stage] = []
+    with pytest.raises(ParityError, match="departs from the original at 'image_embeds'"):
+        convert_checked(plan, on_stage=told.append)
+    assert left(plan.out.parent) == []
+    assert (told[-1].name, told[-1].number, told[-1].total) == (
+        "parity",
+        len(STAGES) + 1,
+        len(STAGES) + 1,
+    )
+    assert [s.number for s in told] == list(range(1, len(STAGES) + 2))
+
+
+def test_a_model_is_replaced_only_when_asked_and_only_by_a_whole_one(
+    plan: ConversionPlan, exporter: Callable[..., None]
+) -> None:
+    old = convert(plan)
+    with pytest.raises(ConversionError, match="replace it with --replace"):
+        convert(plan)
+    still_there = (
+        f"import pathlib; assert pathlib.Path({str(plan.out / manifest.NAME)!r}).exists()\n"
+    )
+    exporter(first=still_there, code=1)
+    with pytest.raises(CommandFailed, match="exit code 1") as failure:
+        convert(plan, replace=True)
+    assert "AssertionError" not in str(failure.value)
+    assert manifest.read(plan.out) == old
+    exporter(first=still_there)
+    new = convert(replace(plan, weight_bits=8), replace=True)
+    assert manifest.read(plan.out) == new != old
+    assert left(plan.out.parent) == ["mine"]
+
+
+@pytest.mark.parametrize("blow", [OSError("no space"), KeyboardInterrupt()])
+def test_an_old_model_comes_back_if_the_new_one_cannot_take_its_place(
+    plan: ConversionPlan,
+    exporter: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    blow: BaseException,
+) -> None:
+    old, rename = convert(plan), os.replace
+
+    def fail_once(source: Path, target: Path) -> None:
+        if Path(source).name == "model":
+            raise blow
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_once)
+    with pytest.raises(type(blow)):
+        convert(plan, replace=True)
+    assert manifest.read(plan.out) == old
+    assert left(plan.out.parent) == ["mine"]
+
+
+def test_what_killed_conversions_left_is_swept_but_not_what_runs(
+    plan: ConversionPlan, exporter: Callable[..., None]
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    parent = plan.out.parent
+    for pid in (dead.pid, os.getppid()):
+        (parent / f".mine.converting-{pid}" / "model").mkdir(parents=True)
+    (parent / f".other.converting-{dead.pid}").mkdir()
+    convert(plan)
+    assert left(parent) == sorted(
+        ["mine", f".mine.converting-{os.getppid()}", f".other.converting-{dead.pid}"]
+    )
+
+
+def test_a_model_set_aside_by_a_killed_conversion_comes_back(
+    plan: ConversionPlan, exporter: Callable[..., None]
+) -> None:
+    old = convert(plan)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    aside = plan.out.parent / f".mine.converting-{dead.pid}"
+    aside.mkdir()
+    plan.out.rename(aside / "replaced")  # killed between the two renames
+    exporter(code=1)
+    with pytest.raises(CommandFailed, match="exit code 1"):
+        convert(plan, replace=True)
+    assert manifest.read(plan.out) == old
+    assert left(plan.out.parent) == ["mine"]
+
+
+@pytest.mark.convert
+def test_killed_in_the_middle(
+    plan: ConversionPlan, exporter: Callable[..., None], tmp_path: Path
+) -> None:
+    parent = plan.out.parent
+    process = subprocess.Popen(
+        [sys.executable, "-m", "labkit.cli", "convert", "mini", "--out", str(plan.out)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(paths.repository())},
+    )  # fmt: skip
+    family: list[psutil.Process] = []
+    while not family and process.poll() is None:
+        time.sleep(0.02)
+        family = psutil.Process(process.pid).children() if left(parent) else []
+    assert left(parent) == [f".mine.converting-{process.pid}"]
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not plan.out.exists()
+    assert family
+    while any(
+        runs(exporting) for exporting in family
+    ):  # without a parent it ends by itself; else the test's time limit does
+        time.sleep(0.1)
+    with pytest.raises(ModelError):
+        manifest.read(parent / f".mine.converting-{process.pid}" / "model")
+    convert(plan)
+    assert left(parent) == ["mine"]
+
+
+# ---- the cache
+
+
+def test_cached_converts_once_and_again_when_damaged_or_otherwise(
+    exporter: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(paths, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(parity, "compare", lambda *_: Parity(stages=(), answers=()))
+    folder = cached("mini")
+    made = (folder / manifest.NAME).stat().st_mtime_ns
+    assert (cached("mini"), (folder / manifest.NAME).stat().st_mtime_ns) == (folder, made)
+    assert cached("mini", weight_bits=8) != folder
+    (folder / "llm.mnn").write_text("cut")
+    assert cached("mini") == folder
+    assert (folder / "llm.mnn").read_text() == "{}"
+
+
+# ---- the real exporter, under guard
+
+
+@pytest.mark.convert
+def test_the_real_conversion(mini: Checkpoint, mini_folder: Path) -> None:
+    made = manifest.read(mini_folder)
+    assert all(manifest.verify(mini_folder).values())
+    assert made.total_bytes < mini.weights_bytes
+    assert Parity.from_dict(made.parity or {}).first_departure is None
+    assert made.peak_bytes
+    assert made.peak_bytes < 4 * GIB
+    assert (made.source["parameters"], made.stop, made.image_pad) == (
+        mini.parameters,
+        mini.stop,
+        mini.image_pad,
+    )
+    for file in mini_folder.glob("*.json"):
+        assert str(paths.repository()) not in file.read_text(), (
+            f"{file.name} names a folder of this machine"
+        )
+    assert not [name for name in left(mini_folder.parent) if "converting" in name]
+
+
+@pytest.mark.convert
+def test_the_real_conversion_neither_installs_nor_reports(mini_folder: Path) -> None:
+    logs = [
+        log.read_text(errors="replace")
+        for log in (paths.cache_dir() / "logs").glob("convert-*.log")
+    ]
+    whole = [text for text in logs if STAGES[-1][0] in text]
+    assert whole
+    for text in logs:
+        assert not re.search(r"\bpip\b|aliyun|Collecting |Successfully installed|Refused", text)
+
+
+GUARDED = """
+import json, os, socket, subprocess, sys
+from labkit import export_process
+export_process.guard()
+results = {}
+def attempt(name, action):
+    try:
+        action()
+        results[name] = "done"
+    except export_process.Refused as error:
+        results[name] = f"refused: {error}"
+    except Exception as error:
+        results[name] = type(error).__name__
+server = socket.create_server(("127.0.0.1", 0))
+def connect(host, kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as s:
+        s.settimeout(2)
+        s.connect((host, server.getsockname()[1]))
+def udp(send):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        send(s)
+attempt("import aliyun", lambda: __import__("aliyun"))
+attempt("import aliyun.log", lambda: __import__("aliyun.log"))
+attempt("connect", lambda: connect("192.0.2.1"))
+attempt("connect by name", lambda: connect("127.0.0.1.example.org"))
+attempt("udp connect", lambda: connect("192.0.2.1", socket.SOCK_DGRAM))
+attempt("sendto", lambda: udp(lambda s: s.sendto(b"x", ("192.0.2.1", 9))))
+attempt("sendmsg", lambda: udp(lambda s: s.sendmsg([b"x"], [], 0, ("192.0.2.1", 9))))
+attempt("look-up", lambda: socket.getaddrinfo("example.org", 443))
+attempt("old look-up", lambda: socket.gethostbyname("example.org"))
+attempt("pip", lambda: subprocess.run([sys.executable, "-m", "pip", "--version"]))
+attempt("pip in a shell", lambda: os.system("pip --version"))
+attempt("pip by path", lambda: subprocess.run(["/usr/bin/pip3.11", "--version"]))
+attempt("pip by exec", lambda: os.execv(sys.executable, ["python", "-mpip", "--version"]))
+attempt("loopback", lambda: connect("127.0.0.1"))
+attempt("localhost", lambda: connect("localhost"))
+attempt("own look-up", lambda: socket.getaddrinfo("localhost", 80))
+attempt("another process", lambda: subprocess.run([sys.executable, "-c", "pipe_handle = 1"], check=True))
+from MNN.tools.utils import log
+results["logger"] = log.mnn_logger
+print("RESULTS" + json.dumps(results))
+"""
+
+
+def test_the_guard_refuses_what_leaves_this_machine_and_nothing_else() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GUARDED],
+        capture_output=True,
+        text=True,
+        cwd=paths.repository(),
+        timeout=120,
+        check=True,
+    )
+    results = json.loads(done.stdout.partition("RESULTS")[2])
+    assert (
+        results.pop("connect by name") != "done"
+    )  # where a network is, refused; here its look-up, below Python, fails first
+    allowed = {
+        name: result for name, result in results.items() if not str(result).startswith("refused: ")
+    }
+    assert allowed == {
+        "loopback": "done",
+        "localhost": "done",
+        "own look-up": "done",
+        "another process": "done",
+        "logger": None,
+    }
+    assert len(results) == len(allowed) + 12
+
+
+@pytest.mark.slow
+def test_no_code_of_a_checkpoint_is_loaded() -> None:
+    script = (
+        "from labkit import export_process; export_process._refuse_foreign_code()\n"
+        "from transformers.models.auto import auto_factory, tokenization_auto\n"
+        "import transformers.dynamic_module_utils as d\n"
+        "for module in (d, auto_factory, tokenization_auto):\n"
+        "    try: module.get_class_from_dynamic_module('evil.Model', '.')\n"
+        "    except OSError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=paths.repository(),
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["labkit loads no code from a checkpoint"] * 3

@@ -1,0 +1,117 @@
+"""labkit.model.manifest: a model is whole, or it is not opened."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit.base.errors import ModelError
+from labkit.model import manifest
+from labkit.model.manifest import Manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Small files in place of a model's, and their manifest."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in manifest.REQUIRED:
+        (folder / name).write_text(f"this stands for {name}")
+    manifest.write(
+        folder,
+        Manifest(
+            source={"name": "mini"}, tools={}, options={"weight_bits": 4}, image={"min_pixels": 1, "max_pixels": 2}, image_pad=3,
+            stop=(4, 5), files=manifest.describe_files(folder), elapsed_s=1.5, peak_bytes=None,
+        ),
+    )  # fmt: skip
+    return folder
+
+
+def rewrite(folder: Path, **values: Any) -> None:
+    file = folder / manifest.NAME
+    content = json.loads(file.read_text()) | values
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
+
+
+def test_what_is_written_is_read(folder: Path) -> None:
+    found = manifest.read(folder)
+    assert (found.source, found.stop, found.elapsed_s, found.peak_bytes, found.parity) == (
+        {"name": "mini"},
+        (4, 5),
+        1.5,
+        None,
+        None,
+    )
+    assert found.total_bytes == sum((folder / name).stat().st_size for name in manifest.REQUIRED)
+    assert manifest.NAME not in found.files
+    manifest.write(folder, found)
+    assert manifest.read(folder) == found
+    assert not (folder / (manifest.NAME + ".new")).exists()
+
+
+def test_no_folder_and_no_manifest_say_how_to_make_one(folder: Path) -> None:
+    with pytest.raises(ModelError, match="labkit convert mini --out"):
+        manifest.read(folder / "nothing")
+    (folder / manifest.NAME).unlink()
+    with pytest.raises(ModelError, match="found none: not a model that labkit converted"):
+        manifest.read(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"schema": 1}', '{"schema": 1, "stop": 3}']
+)
+def test_a_damaged_manifest(folder: Path, text: str) -> None:
+    (folder / manifest.NAME).write_text(text)
+    with pytest.raises(ModelError, match=r"labkit\.json is damaged"):
+        manifest.read(folder)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"files": []},
+        {"files": {"llm.mnn": {}}},
+        {"files": {"llm.mnn": 3}},
+        {"surprise": 1},
+        {"image": ...},
+    ],
+)
+def test_a_manifest_of_another_shape(folder: Path, values: dict[str, Any]) -> None:
+    rewrite(folder, **values)
+    with pytest.raises(ModelError, match=r"labkit\.json is damaged"):
+        manifest.read(folder)
+
+
+def test_a_manifest_of_another_schema(folder: Path) -> None:
+    rewrite(folder, schema=manifest.SCHEMA + 1)
+    with pytest.raises(ModelError, match=f"expected schema {manifest.SCHEMA}"):
+        manifest.read(folder)
+
+
+def test_a_missing_file_and_a_changed_size_are_seen_on_opening(folder: Path) -> None:
+    (folder / "llm.mnn.weight").unlink()
+    (folder / "visual.mnn").write_text("another size")
+    with pytest.raises(
+        ModelError, match=r"not whole: llm\.mnn\.weight, visual\.mnn missing or of another size"
+    ):
+        manifest.read(folder)
+
+
+def test_a_manifest_that_lacks_a_part_is_refused(folder: Path) -> None:
+    files = json.loads((folder / manifest.NAME).read_text())["files"]
+    del files["tokenizer.mtok"]
+    rewrite(folder, files=files)
+    with pytest.raises(ModelError, match=r"not whole: tokenizer\.mtok"):
+        manifest.read(folder)
+
+
+def test_changed_content_of_the_same_size_is_found_by_verify_alone(folder: Path) -> None:
+    text = (folder / "llm.mnn").read_text()
+    (folder / "llm.mnn").write_text(text.swapcase())
+    assert manifest.read(folder)
+    found = manifest.verify(folder)
+    assert [name for name, same in found.items() if not same] == ["llm.mnn"]
+    assert set(found) == set(manifest.REQUIRED)

@@ -1,0 +1,122 @@
+"""Everything that has to pass: ``python tests/run_all.py``, started by bootstrap.py when ``.venv`` is ready."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit.base.hardware import find_browser
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One check: its name, and the arguments that Python gets."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a step ended, and how long it took."""
+
+    step: Step
+    exit_code: int
+    time_s: float
+
+
+def steps(*, quick: bool) -> list[Step]:
+    """The checks, in order. ``quick`` leaves out the browser, slow tests and the notebooks."""
+    tests = ["pytest", "--durations=10"] + (["-m", "not browser and not slow"] if quick else [])
+    chosen = [
+        Step(name="ruff check", arguments=("ruff", "check", ".")),
+        Step(name="ruff format", arguments=("ruff", "format", "--check", ".")),
+        Step(name="mypy", arguments=("mypy",)),
+        Step(name="pytest", arguments=tuple(tests)),
+    ]
+    if not quick:
+        notebooks: tuple[str, ...] = (
+            "pytest",
+            "--nbval",
+            "--nbval-current-env",
+            "--nbval-sanitize-with",
+            "tests/nbval_sanitize.cfg",
+            "--durations=10",
+        )
+        if platform.system() != "Linux":
+            print("· Notebook 06 is left out: its emulated Arm CPU needs Linux.", flush=True)
+            notebooks += ("--ignore=notebooks/06_accelerated_vs_baseline.ipynb",)
+        chosen.append(Step(name="notebooks", arguments=(*notebooks, "notebooks")))
+    return chosen
+
+
+def run_steps(chosen: Sequence[Step], call: Callable[[Sequence[str]], int]) -> list[Outcome]:
+    """Run every step, also after one that failed."""
+    outcomes = []
+    for number, step in enumerate(chosen, 1):
+        print(f"\n── {number}/{len(chosen)} {step.name}: {' '.join(step.arguments)}", flush=True)
+        start = time.monotonic()
+        exit_code = call([sys.executable, "-m", *step.arguments])
+        outcomes.append(Outcome(step=step, exit_code=exit_code, time_s=time.monotonic() - start))
+        print(
+            f"── {step.name}: {'passed' if exit_code == 0 else f'FAILED (exit code {exit_code})'} in {outcomes[-1].time_s:.1f} s",
+            flush=True,
+        )
+    return outcomes
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """The closing table.
+
+    >>> print(summary([Outcome(step=Step(name="mypy", arguments=("mypy",)), exit_code=1, time_s=2.0)]))
+    mypy         FAILED       2.0 s
+    <BLANKLINE>
+    1 of 1 steps failed: mypy. After 2.0 s.
+    """
+    rows = [
+        f"{o.step.name:12} {'passed' if o.exit_code == 0 else 'FAILED'} {o.time_s:9.1f} s"
+        for o in outcomes
+    ]
+    failed = [o.step.name for o in outcomes if o.exit_code]
+    verdict = (
+        f"{len(failed)} of {len(outcomes)} steps failed: {', '.join(failed)}."
+        if failed
+        else f"All {len(outcomes)} steps passed."
+    )
+    return "\n".join([*rows, "", f"{verdict} After {sum(o.time_s for o in outcomes):.1f} s."])
+
+
+def call_in_repo(command: Sequence[str]) -> int:
+    """Run a command in the checkout, on this terminal, without input."""
+    return subprocess.run(command, cwd=REPO, stdin=subprocess.DEVNULL, check=False).returncode
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 1 if any step failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    args = parser.parse_args(argv)
+    browser = find_browser()
+    if browser:
+        os.environ["LABKIT_BROWSER"] = str(browser)
+    with tempfile.TemporaryDirectory(
+        prefix="labkit-test-"
+    ) as home:  # notebooks are compared as a newcomer would run them
+        os.environ["LABKIT_HOME"] = home
+        outcomes = run_steps(steps(quick=args.quick), call_in_repo)
+    print(f"\n{summary(outcomes)}", flush=True)
+    return int(any(o.exit_code for o in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
