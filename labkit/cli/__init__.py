@@ -782,6 +782,3 @@ def _clean(args: argparse.Namespace) -> None:
     if not args.what:
         print("To free some: labkit clean NAME …")
 
-
-if __name__ == "__main__":
-    sys.exit(main())

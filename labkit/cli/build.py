@@ -112,7 +112,7 @@ def run_demo(args: argparse.Namespace) -> None:
     """Carry out ``labkit demo``."""
     from labkit.base import paths
     from labkit.base.show import Table
-    from labkit.bench import builds, results
+    from labkit.bench import builds, demos, results
     from labkit.building import running
     from labkit.engine import lanes
     from labkit.proof.ready import cached
@@ -124,13 +124,13 @@ def run_demo(args: argparse.Namespace) -> None:
     model = cached() if args.model == "mini" else Path(args.model)
     image = args.image or paths.data_dir() / "scenes" / "cat_and_pizza.png"
     if args.lane == "emulated":
-        demos = [
+        counted = [
             builds.demo_of(record, model, image, args.question, lanes.emulated("max"), on_step=say)
             for record in records
         ]
         print("Executed instructions on one thread, emulated. They are not time.")
-        print(builds.demos_table(demos))
-        for demo in demos:
+        print(builds.demos_table(counted))
+        for demo in counted:
             print(
                 f"{demo.label}: {demo.answer!r}; MNN says of KleidiAI: {', '.join(demo.kleidiai) or 'nothing'}"
             )

@@ -76,7 +76,7 @@ def test_wrong_usage_ends_with_2(capsys: Captured) -> None:
 
 def test_it_runs_as_a_program_and_without_torch(tmp_path: Path) -> None:
     script = "import sys; from labkit import cli\ntry: cli.main(['--help'])\nfinally: print(sorted({'torch', 'MNN'} & set(sys.modules)))"
-    for argv in ([sys.executable, "-m", "labkit.cli", "--help"], [sys.executable, "-c", script]):
+    for argv in ([sys.executable, "-m", "labkit", "--help"], [sys.executable, "-c", script]):
         done = subprocess.run(
             argv,
             capture_output=True,
@@ -206,19 +206,18 @@ def test_convert_tells_its_stages_and_what_to_do_next(
     mini_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured
 ) -> None:
     from labkit.model import convert
+    from labkit.proof import ready
 
     made = manifest.read(mini_folder)
 
-    def fake(
-        plan: convert.ConversionPlan, *, on_stage: object, replace: bool, parity: bool
-    ) -> manifest.Manifest:
+    def fake(plan: convert.ConversionPlan, *, on_stage: object, replace: bool) -> manifest.Manifest:
         assert callable(on_stage)
         on_stage(convert.Stage(number=1, total=9, name="tokenizer", elapsed_s=1.25))
         if not replace:
             raise ConversionError("not asked to")
         return made
 
-    monkeypatch.setattr(convert, "convert", fake)
+    monkeypatch.setattr(ready, "convert_checked", fake)
     assert cli.main(["convert", "mini", "--out", str(tmp_path / "x")]) == 1
     capsys.readouterr()
     assert cli.main(["convert", "mini", "--out", str(tmp_path / "x"), "--replace"]) == 0

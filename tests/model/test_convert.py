@@ -26,7 +26,7 @@ from labkit.model.checkpoints import Checkpoint
 from labkit.model.convert import BITS, BLOCKS, MEANING, STAGES, ConversionPlan, Stage, convert
 from labkit.proof import parity
 from labkit.proof.parity import Parity, StageParity
-from labkit.proof.ready import cached
+from labkit.proof.ready import cached, convert_checked
 
 GIB = 2**30
 # Stands for the exporter: says what it says, writes small files of the right names. argv: folder, what to leave out, exit code.
@@ -319,7 +319,7 @@ def test_killed_in_the_middle(
 ) -> None:
     parent = plan.out.parent
     process = subprocess.Popen(
-        [sys.executable, "-m", "labkit.cli", "convert", "mini", "--out", str(plan.out)],
+        [sys.executable, "-m", "labkit", "convert", "mini", "--out", str(plan.out)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(paths.repository())},
     )  # fmt: skip
     family: list[psutil.Process] = []
@@ -395,7 +395,7 @@ def test_the_real_conversion_neither_installs_nor_reports(mini_folder: Path) -> 
 
 GUARDED = """
 import json, os, socket, subprocess, sys
-from labkit import export_process
+from labkit.model import exporter as export_process
 export_process.guard()
 results = {}
 def attempt(name, action):
@@ -466,7 +466,7 @@ def test_the_guard_refuses_what_leaves_this_machine_and_nothing_else() -> None:
 @pytest.mark.slow
 def test_no_code_of_a_checkpoint_is_loaded() -> None:
     script = (
-        "from labkit import export_process; export_process._refuse_foreign_code()\n"
+        "from labkit.model import exporter as export_process; export_process._refuse_foreign_code()\n"
         "from transformers.models.auto import auto_factory, tokenization_auto\n"
         "import transformers.dynamic_module_utils as d\n"
         "for module in (d, auto_factory, tokenization_auto):\n"
