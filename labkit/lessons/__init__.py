@@ -23,7 +23,7 @@ _hints_shown: dict[
 
 
 def check(exercise_id: str, answer: object = None) -> Card:
-    """Say of the learner's function for an exercise ("03.2"): *not tried yet*, *right* with the why, or *wrong* with a diagnosis."""
+    """Say of the learner's function for an exercise ("02.1"): *not tried yet*, *right* with the why, or *wrong* with a diagnosis."""
     if not (exercise := EXERCISES.get(str(exercise_id))):
         return _unknown("exercise", exercise_id, EXERCISES)
     verdict = exercise.judge(answer)

@@ -51,7 +51,7 @@ class Diagnosis(Verdict):
 class Exercise:
     """One exercise: how it is judged, how it is helped, and what tests need to prove it."""
 
-    id: str  # number of the notebook, a dot, number in the notebook: "03.2"
+    id: str  # number of the notebook, a dot, number in the notebook: "02.1"
     title: str
     minutes: int  # about
     usage: str  # the function that the learner writes, "int4_bytes(rows, columns, block_size)"

@@ -16,11 +16,11 @@ from labkit.lessons.store import Progress
 NOTEBOOKS = {
     "00_start_here": "Start here",
     "01_build_mnn_with_kleidiai": "Build MNN with KleidiAI",
-    "02_inside_a_kleidiai_kernel": "Inside a KleidiAI kernel",
-    "03_convert_qwen2_vl": "Convert Qwen2-VL",
-    "04_patch_embeddings": "Patch embeddings",
-    "05_attention_maps": "Attention maps",
-    "06_accelerated_vs_baseline": "Accelerated versus baseline",
+    "02_convert_qwen2_vl": "Convert Qwen2-VL",
+    "03_patch_embeddings": "Patch embeddings",
+    "04_attention_maps": "Attention maps",
+    "05_accelerated_vs_baseline": "Accelerated versus baseline",
+    "06_inside_a_kleidiai_kernel": "Inside a KleidiAI kernel",
 }
 SIGNS = {"done": "✔", "begun": "◐", "open": "○", "to come": "·"}
 WIDTH, HEIGHT, FIRST, STEP = 896, 156, 64, 128

@@ -1,431 +1,475 @@
-"""Exercises and quiz of notebook 02: packing for a tile, the inner loop of the i8mm kernel in C, and where GEMM begins to pay."""
+"""Exercises and quiz of notebook 02: quantising a block, what int4 takes, and where a conversion went wrong."""
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from labkit.base.errors import KernelError
 from labkit.lessons.cards import read_quiz
 from labkit.lessons.exercise import (
     Attempt,
+    Diagnosis,
     Exercise,
-    Untried,
-    array_of,
     describe,
-    near,
     read_mistakes,
+    real_number,
     whole_number,
 )
 
-RNG = np.random.default_rng(2)
-BLOCKS = [
-    np.arange(128).reshape(4, 32) % 16,
-    RNG.integers(0, 16, (4, 32)),
-    np.full((4, 32), 8) + np.arange(4)[:, None],
-]
+LEVELS = 15  # steps between the codes 0 and 15
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def packed(codes: np.ndarray) -> np.ndarray:
-    """As `labkit.kernels.reference.pack`, one block."""
-    nibbles = (codes ^ 8).reshape(4, 2, 2, 8)  # output, half, i, j
-    return (nibbles[:, 0] | nibbles[:, 1] << 4).transpose(1, 0, 2).reshape(64).astype(np.uint8)
+def _block(size: int, step: int, low: int, unit: float) -> Array:
+    """A block of well-mixed weights, the same on every machine; with an odd step all 64 places are different."""
+    return ((np.arange(size) * step % 64 + low) * unit).astype(np.float32)
 
 
-def examine_pack(attempt: Attempt) -> None:
-    answers = [array_of(attempt(codes), "the packed bytes", (64,)) for codes in BLOCKS]
-    cases = [(codes,) for codes in BLOCKS]
-    for (codes,), answer, expected in attempt.misses(
-        cases, answers, [packed(codes) for codes in BLOCKS], same=near
-    ):
-        at = int(np.flatnonzero(answer != expected)[0])
-        i, output, j = at // 32, at // 8 % 4, at % 8
-        low, high = codes[output, 8 * i + j], codes[output, 16 + 8 * i + j]
-        raise attempt.wrong(
-            "other", at=at, answer=int(answer[at]), expected=int(expected[at]), output=output, low=low, high=high,
-            first=8 * i + j, second=16 + 8 * i + j,
-        )  # fmt: skip
-
-
-PACK = Exercise(
-    id="02.1",
-    title="Pack for the tile",
-    minutes=6,
-    usage="pack_block(codes)",
-    examine=examine_pack,
-    why_right=(
-        "One load of 16 bytes brings eight columns of two outputs, which is half of what an `smmla` multiplies, and twice: once in the "
-        "low halves, once in the high ones. A shift by four or a mask turns either into int8 at once. Nothing is shuffled in the loop, "
-        "because it was shuffled here, once, when the weights were loaded: that is what packing is for. And both halves come out as "
-        "sixteen times the value, which costs nothing, for the scale was divided by sixteen."
-    ),
-    hints=(
-        "Begin with `nibbles = codes ^ 8`, and take the two halves apart: columns 0 to 15 go low, columns 16 to 31 go high, `<< 4`.",
-        "Now you have 4 outputs by 16 bytes. Which eight of them come first? Columns 0 to 7 of output 0, then 0 to 7 of output 1, …",
-        "`.reshape(4, 2, 8)` is output, i, j. The order wanted is i, output, j: `.transpose(1, 0, 2).reshape(64)`.",
-    ),
-    task="Codes (4, 32), whole numbers 0 to 15, as 64 bytes: byte [i][output][j] has columns 8i+j (low half) and 16+8i+j (high half).",
-    solution_source="""\
-def pack_block(codes):
-    nibbles = codes ^ 8                              # 4 bits of code - 8, as two's complement
-    both = nibbles[:, :16] | nibbles[:, 16:] << 4    # output, byte
-    return both.reshape(4, 2, 8).transpose(1, 0, 2).reshape(64).astype("uint8")
-""",
-    mistakes=read_mistakes("""
-not_centred: return (codes[:, :16] | codes[:, 16:] << 4).reshape(4, 2, 8).transpose(1, 0, 2).reshape(64)
-    You pack the codes themselves. The kernel reads a nibble as a number from -8 to 7: flip its highest bit, `codes ^ 8`, which is code - 8
-    as two's complement of four bits.
-row_by_row: return ((codes ^ 8)[:, :16] | (codes ^ 8)[:, 16:] << 4).reshape(64)
-    Your halves are right and the tile's order is not: all 16 bytes of output 0 come first. Then a load of 16 bytes brings one output; smmla
-    wants two. Eight bytes of each output, one after the other.
-neighbours: return ((codes ^ 8)[:, ::2] | (codes ^ 8)[:, 1::2] << 4).reshape(4, 2, 8).transpose(1, 0, 2).reshape(64)
-    You put neighbours, columns 0 and 1, into one byte. Then a shift leaves every other column, and the activations would have to be
-    shuffled to match. Put column 16 above column 0.
-swapped: return ((codes ^ 8)[:, 16:] | (codes ^ 8)[:, :16] << 4).reshape(4, 2, 8).transpose(1, 0, 2).reshape(64)
-    Low and high half are exchanged: columns 0 to 15 belong into the low halves.
-outputs_last: return ((codes ^ 8)[:, :16] | (codes ^ 8)[:, 16:] << 4).reshape(4, 2, 8).transpose(1, 2, 0).reshape(64)
-    You put the four outputs of one column side by side. That suits a kernel that takes four outputs and one column at a time; smmla goes
-    eight columns deep: eight columns of an output lie together.
-other: return np.zeros(64, np.uint8)
-    Byte {at} is {answer}, expected {expected}: it belongs to output {output}, with column {first} (code {low}) in its low half and column
-    {second} (code {high}) in its high half.
-type: return list(range(64))
-shape: return np.zeros((4, 16), np.uint8)
-"""),
+WEIGHT_BLOCK = _block(32, 37, -20, 1 / 128)
+POSITIVE_BLOCK = _block(64, 29, 40, 1 / 256)
+OUTLIER_BLOCK = np.where(np.arange(48) == 7, np.float32(4), _block(48, 23, -30, 1 / 64)).astype(
+    np.float32
 )
-
-# ---- the inner loop, in C
-
-SOLUTION = """
-for (int step = 0; step < 4; step++)
-    for (int j = 0; j < 2; j++) {
-        int8x16_t bytes = vld1q_s8(w->nibbles[step % 2][2 * j]);
-        int8x16_t weights = step < 2 ? vshlq_n_s8(bytes, 4) : vandq_s8(bytes, vdupq_n_s8(-16));
-        for (int i = 0; i < pairs; i++)
-            tile[i][j] = vmmlaq_s32(tile[i][j], two_rows(a, next, i, step), weights);
-    }
-for (int k = 0; k < 2 * pairs; k++) {
-    float32x4_t dot = vcvtq_f32_s32(four_outputs(tile[k / 2], k % 2));
-    float sum = sums(a + k / 4 * next, 4)[k % 4];
-    total[k] += vld1q_f32(w->scale) * dot;
-    total[k] += vld1q_f32(w->offset) * sum;
+CONSTANT_BLOCK = np.full(32, 0.25, np.float32)
+BLOCKS = {
+    "a block of weights": WEIGHT_BLOCK,
+    "a block of positive weights": POSITIVE_BLOCK,
+    "a block with one outlier": OUTLIER_BLOCK,
 }
-"""
 
 
-def kernel_source(inner: str) -> str:
-    """The C file with this text between its two marks."""
-    from labkit.kernels.running import FOLDER
-
-    text = (FOLDER / "i8mm.c").read_text(encoding="utf-8")
-    return re.sub(
-        r"(?<=/\* inner loop begins \*/\n).*(?= +/\* inner loop ends \*/)",
-        lambda _: inner.strip("\n") + "\n",
-        text,
-        flags=re.DOTALL,
-    )
-
-
-@lru_cache(maxsize=1)
-def problems() -> list[Any]:
-    """What a learner's kernel is tried on: four, eight and twelve rows, one block and several."""
-    from labkit.kernels.running import example
-
-    return [
-        example(*shape, kernel="i8mm_gemm", seed=7)
-        for shape in ((4, 8, 32), (8, 8, 96), (12, 12, 64))
-    ]
-
-
-@lru_cache(maxsize=64)
-def outcome(inner: str) -> tuple[np.ndarray, ...]:
-    """What the kernel with this inner loop gives."""
-    from labkit.kernels.running import build, solve
-
-    return tuple(
-        result
-        for _, result in solve(
-            problems(), program=build({"i8mm.c": kernel_source(inner)}), timeout_s=10
-        )
-    )
-
-
-def variants(problem: Any) -> dict[str, np.ndarray]:
-    """What a kernel gives that makes one of the usual mistakes, or ("right") none."""
-    from labkit.kernels import reference
-
-    a, row_scale = reference.quantize_rows(problem.x)
-    linear = problem.linear
-    (rows, width), outputs = a.shape, len(linear.codes)
-    blocks = a.reshape(rows, -1, 32).astype(float)
-    codes = linear.codes.reshape(outputs, -1, 32).astype(int)
-    signed, unsigned, halves = codes - 8, codes ^ 8, np.roll(codes - 8, 16, axis=2)
-
-    def total(
-        weights: np.ndarray, *, times: float = 1, offset: float = 1, order: Any = lambda dots: dots
-    ) -> np.ndarray:
-        dots = order(np.einsum("rbk,nbk->rnb", blocks, weights)) * linear.scale * times
-        return (
-            (dots + offset * reference.offsets(linear) * blocks.sum(2)[:, None]).sum(2)
-            * row_scale[:, None]
-        ).astype(np.float32)
-
-    def exchanged(dots: np.ndarray) -> np.ndarray:
-        return dots.reshape(rows // 2, 2, outputs // 2, 2, -1).swapaxes(1, 3).reshape(dots.shape)
-
-    def one_too_few(dots: np.ndarray) -> np.ndarray:
-        return dots.reshape(rows, -1, 4, width // 32)[:, :, [0, 1, 1, 2]].reshape(dots.shape)
-
-    return {
-        "right": total(signed), "no_zero_point": total(signed, offset=0), "operands": total(signed, order=exchanged),
-        "tile_order": total(signed, order=one_too_few), "halves": total(halves), "not_shifted": total(signed, times=1 / 16),
-        "unsigned": total(unsigned, times=1 / 16), "unsigned_at_top": total(unsigned),
-        "no_multiply": total(signed, times=0), "all_zero": total(signed, times=0, offset=0),
-    }  # fmt: skip
-
-
-def examine_inner_loop(attempt: Attempt) -> None:
-    inner = attempt()
-    if not isinstance(inner, str):
-        raise attempt.wrong("type", received=describe(inner))
+def examine_quantise_block(attempt: Attempt) -> None:
+    for what, block in BLOCKS.items():
+        _examine_numbers(attempt, what, block, _parts(attempt, block))
     try:
-        found = outcome(inner)
-    except KernelError as error:
-        said = str(error).replace("`", "'")
-        if "Type: " in said:
-            raise Untried(
-                "no_compiler", f"{said} Until then, read the solution and the recorded results."
-            ) from None
-        if "did not compile" in said:
-            raise attempt.wrong("compile", said=said.split("error: ")[-1].strip()[:200]) from None
+        codes, scale, minimum = _parts(attempt, CONSTANT_BLOCK)
+        seen = (
+            f"scale {scale:g}, minimum {minimum:g} and codes from {codes.min()} to {codes.max()}."
+        )
+        # Written so that a NaN counts as wrong.
+        held = bool(
+            np.all((codes >= 0) & (codes <= LEVELS))
+            and np.all(np.abs(scale * codes + minimum - CONSTANT_BLOCK) < 1e-4)
+        )
+        if any("invalid" in warning or "divide" in warning for warning in attempt.warnings):
+            # The codes may look right all the same: what a NaN becomes as a whole number depends on the CPU.
+            held, seen = (
+                False,
+                f"NumPy warned of an {attempt.warnings[0]}, and codes made of `nan` differ from machine to machine.",
+            )
+    except Diagnosis as diagnosis:
+        held, seen = False, diagnosis.text
+    if not held:
+        raise attempt.wrong("constant", seen=seen)
+
+
+def _parts(attempt: Attempt, block: Array) -> tuple[Array, float, float]:
+    """Codes, scale and minimum of an answer, or what is wrong with its form."""
+    answer = attempt(block)
+    three = isinstance(answer, (tuple, list)) and len(answer) == 3
+    if not three or all(part is ... or part is None for part in answer):
         raise attempt.wrong(
-            "ended",
-            said="it took too long"
-            if "took longer" in said
-            else "it was killed, as after a wild address",
-        ) from None
-    expected = [variants(problem) for problem in problems()]
-    for kind in expected[0]:
-        if all(
-            np.allclose(result, told[kind], rtol=1e-3, atol=1e-3)
-            for result, told in zip(found, expected, strict=True)
-        ):
-            if kind == "right":
-                return
-            raise attempt.wrong("unsigned" if kind == "unsigned_at_top" else kind)
-    wrong = np.mean(
-        [
-            ~np.isclose(result, told["right"], rtol=1e-3, atol=1e-3)
-            for result, told in zip(found[2:], expected[2:], strict=True)
-        ]
-    )
-    raise attempt.wrong(
-        "other",
-        share=f"{wrong:.0%}",
-        answer=f"{found[0][0, 0]:.3f}",
-        expected=f"{expected[0]['right'][0, 0]:.3f}",
-    )
+            "form", received="three blanks: fill them in." if three else f"{describe(answer)}."
+        )
+    codes = np.asarray(answer[0])
+    if codes.size * 2 == block.size:
+        raise attempt.wrong("packed", codes=codes.size, weights=block.size)
+    if codes.shape != block.shape:
+        raise attempt.wrong("shape", shape=block.shape, received=describe(codes))
+    scale, minimum = real_number(answer[1], "the scale"), real_number(answer[2], "the minimum")
+    if codes.dtype.kind not in "iu":
+        raise attempt.wrong("dtype", received=describe(codes))
+    return codes.astype(np.int64), scale, minimum
 
 
-def body(*changes: tuple[str, str]) -> str:
-    """A body that returns the solution with some changes."""
-    text = SOLUTION
-    for old, new in changes:
-        assert old in text, old
-        text = text.replace(old, new)
-    return f"return {text!r}"
+def _examine_numbers(
+    attempt: Attempt, what: str, block: Array, parts: tuple[Array, float, float]
+) -> None:
+    codes, scale, minimum = parts
+    low, high = float(block.min()), float(block.max())
+    step, peak = (high - low) / LEVELS, max(abs(low), abs(high))
+    position = (block - low) / step
+    miss = np.abs(codes - position)
+    worst = int(miss.argmax())
+
+    def near(number: float, wanted: float) -> bool:
+        return abs(number - wanted) <= 1e-3 * abs(wanted)
+
+    diagnoses = {
+        "swapped": near(scale, low) and near(minimum, step),
+        "inverse": near(scale, 1 / step),
+        "symmetric": any(near(scale, wanted) for wanted in (peak / 7, peak / 7.5, peak / 8)),
+        "sixteen": near(scale, (high - low) / 16),
+        "zero_point": near(minimum, float(np.round(-low / step))),
+        "scale": not near(scale, step),
+        "minimum": not near(minimum, low),
+        "out_of_range": codes.min() < 0 or codes.max() > LEVELS,
+        "truncated": any(
+            np.array_equal(codes, np.floor(position + shift)) for shift in (1e-4, -1e-4)
+        )
+        and not np.all(miss <= 0.501),
+        "codes": not np.all(miss <= 0.501),
+    }
+    for kind, found in diagnoses.items():
+        if found:
+            values = {
+                "what": what,
+                "low": low,
+                "high": high,
+                "step": step,
+                "scale": scale,
+                "minimum": minimum,
+            }
+            values |= {
+                "first": codes.min(),
+                "last": codes.max(),
+                "miss": miss.max(),
+                "code": codes[worst],
+            }
+            raise attempt.wrong(
+                kind, worst=worst, weight=block[worst], position=position[worst], **values
+            )
 
 
-UNPACK = "step < 2 ? vshlq_n_s8(bytes, 4) : vandq_s8(bytes, vdupq_n_s8(-16))"
-INNER_LOOP = Exercise(
+QUANTISE_BLOCK = Exercise(
     id="02.2",
-    title="The inner loop of the i8mm kernel",
+    title="Quantise a block",
     minutes=6,
-    usage="inner_loop()",
-    examine=examine_inner_loop,
+    usage="quantise_block(block)",
+    examine=examine_quantise_block,
     why_right=(
-        "Unpack, multiply, correct. The unpacked weights serve all pairs of rows before the next ones are loaded, so with eight rows "
-        "four `smmla` share one shift or mask. The sums `tile[i][j]` are whole numbers, and stay in registers for a block. Then the "
-        "block's scale makes them float, and its offset times the sum of the activations corrects for the zero point: once for four "
-        "outputs, not once for each weight."
+        "Sixteen codes at equal distances from the smallest to the largest weight: no weight moves by more than half a step, and the "
+        "step is the block's range divided by 15. So one outlier makes the step coarse for its whole block, and small blocks limit "
+        "the harm. MNN's exporter does the same for every block (storing the codes two to a byte), with numbers found from the block "
+        "alone: no training data is needed."
     ),
     hints=(
+        "Code 0 stands for the smallest weight, code 15 for the largest. How many steps lie between them, and how large is one?",
         (
-            "Four steps of eight columns, two pairs of outputs: load 16 bytes at `w->nibbles[step % 2][2 * j]`. Steps 0 and 1 are in "
-            "the low halves, `vshlq_n_s8(bytes, 4)`; 2 and 3 in the high ones, `vandq_s8(bytes, vdupq_n_s8(-16))`."
+            "`minimum = block.min()` and `scale = (block.max() - minimum) / 15`. How many steps above the minimum does each weight "
+            "lie? Round to the nearest."
         ),
-        "For each pair of rows: `tile[i][j] = vmmlaq_s32(tile[i][j], two_rows(a, next, i, step), weights)`. The rows come first.",
-        "Then for each row `k`: the whole numbers as float times `vld1q_f32(w->scale)`, plus `vld1q_f32(w->offset)` times `sums(…)`.",
+        (
+            "`codes = np.round((block - minimum) / scale).astype(np.uint8)`. What happens if all weights are equal, so that scale is "
+            "0? Use another scale then, such as 1."
+        ),
     ),
-    task="The C text between the two marks: unpack, multiply, correct. Return it as one string.",
-    solution_source=f'def inner_loop():\n    return """{SOLUTION}"""\n',
-    mistakes={
-        "no_zero_point": (
-            body(("    total[k] += vld1q_f32(w->offset) * sum;\n", "    (void)sum;\n")),
-            (
-                "The zero-point correction is missing. Your result is the scaled product of the codes minus 8; what a weight is at "
-                "code 8, `w->offset`, times the sum of the block's activations still has to be added."
-            ),
-        ),
-        "unsigned": (
-            body(
-                (
-                    UNPACK,
-                    "step < 2 ? vandq_s8(bytes, vdupq_n_s8(15)) : vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(bytes), 4))",
-                )
-            ),
-            (
-                "You read the nibbles as unsigned, 0 to 15. They are two's complement, -8 to 7: shift the low ones to the top of the "
-                "byte with `vshlq_n_s8`, so that their sign bit becomes the byte's."
-            ),
-        ),
-        "not_shifted": (
-            body((UNPACK, "step < 2 ? vshrq_n_s8(vshlq_n_s8(bytes, 4), 4) : vshrq_n_s8(bytes, 4)")),
-            (
-                "Your weights are right, and the result is a sixteenth too small in its product: `w->scale` was divided by 16 because "
-                "the kernel leaves each weight where it is, at the top of its byte. Leave out the shift back: it is one instruction "
-                "less, too."
-            ),
-        ),
-        "operands": (
-            body(("two_rows(a, next, i, step), weights", "weights, two_rows(a, next, i, step)")),
-            (
-                "The tile lies the wrong way round: rows and outputs are exchanged in each two by two. In `vmmlaq_s32(sums, x, y)` x "
-                "gives the rows of the tile and y its columns: first the activations, then the weights."
-            ),
-        ),
-        "tile_order": (
-            body(("[step % 2][2 * j]", "[step % 2][j]")),
-            (
-                "Wrong tile order: your second load begins at output 1, so outputs 1 and 2 are multiplied where 2 and 3 should be. A "
-                "load of 16 bytes takes two outputs: the next one begins at `2 * j`."
-            ),
-        ),
-        "halves": (
-            body((UNPACK, "step < 2 ? vandq_s8(bytes, vdupq_n_s8(-16)) : vshlq_n_s8(bytes, 4)")),
-            (
-                "The halves are exchanged: steps 0 and 1, columns 0 to 15, are in the low halves of the bytes, which a shift by four "
-                "brings up; steps 2 and 3 are in the high ones."
-            ),
-        ),
-        "no_multiply": (
-            body(("    total[k] += vld1q_f32(w->scale) * dot;\n", "    (void)dot;\n")),
-            "Only the zero-point correction arrives. Are the sums in `tile` scaled and added to `total[k]`?",
-        ),
-        "all_zero": (
-            "return 'for (int k = 0; k < pairs; k++) {}'",
-            "The result is zero everywhere: nothing was added to `total[k]`.",
-        ),
-        "other": (
-            body(("[step % 2][2 * j]", "[0][2 * j]")),
-            (
-                "{share} of the results are wrong, and as no usual mistake would make them: the first is {answer}, expected "
-                "{expected}. Does each of the four steps read its own columns, and each row `k` its own sum?"
-            ),
-        ),
-        "compile": (body(("vmmlaq_s32", "vmmla_s32")), "It does not compile: {said}."),
-        "ended": (
-            "return '*(volatile int *)8 = 0;'",
-            "The kernel did not come to its end: {said}.",
-        ),
-        "type": ("return ['for']", "Expected the C text as one string, received {received}."),
-    },
+    task="Asymmetric int4: return (codes, scale, minimum) with block ≈ scale * codes + minimum.",
+    solution_source="""\
+import numpy as np
+
+
+def quantise_block(block):
+    minimum = block.min()
+    scale = (block.max() - minimum) / 15
+    if scale == 0:  # all weights equal: any scale will do
+        scale = np.float32(1)
+    codes = np.round((block - minimum) / scale).astype(np.uint8)
+    return codes, scale, minimum
+""",
+    mistakes=read_mistakes(
+        """
+swapped: START return codes, low, scale
+    Scale and minimum have changed places: return `codes, scale, minimum`.
+inverse: START return codes, 1 / scale, low
+    Your scale is the number of codes per unit of weight, {scale:.4g}. Expected its inverse, weight per code: {step:.4g}.
+symmetric: scale = np.abs(block).max() / 7; return np.round(block / scale).astype(np.int8), scale, 0.0
+    For {what} your scale is {scale:.4g}: the largest absolute value divided by 7 or 8. That is symmetric quantisation, around zero.
+    Asymmetric spreads the 16 codes from the smallest to the largest value, so nothing is wasted on a side where no weights are.
+sixteen: START scale = (block.max() - low) / 16; return np.round((block - low) / scale).astype(np.uint8), scale, low
+    For {what} your scale is the range divided by 16, {scale:.4g}. There are 16 codes, 0 to 15, but only 15 steps between them: expected
+    {step:.4g}.
+zero_point: START return codes, scale, np.round(-low / scale)
+    For {what} you return {minimum:g} as minimum: that is a zero point, the code at which weight 0 lies. Expected the smallest weight
+    itself, {low:.4g}.
+scale: START return codes, 2 * scale, low
+    For {what} (from {low:.4g} to {high:.4g}) expected the scale {step:.4g}, received {scale:.4g}.
+minimum: START return codes, scale, block.mean()
+    For {what} expected the minimum {low:.4g}, received {minimum:.4g}.
+out_of_range: START return np.round(block / scale).astype(int), scale, low
+    For {what} your codes go from {first} to {last}. Four bits hold 0 to 15. Did you subtract the minimum before dividing?
+truncated: START return ((block - low) / scale).astype(np.uint8), scale, low
+    For {what} the error reaches {miss:.2f} of a step, where half a step is enough: your codes are cut off, not rounded. `.astype` drops
+    what stands behind the point; call `np.round` before it.
+codes: START return 15 - codes, scale, low
+    For {what} scale and minimum are right, but weight number {worst}, {weight:.4g}, lies at {position:.2f} steps above the minimum and has
+    the code {code}. Expected the nearest whole number.
+constant: START return codes, scale, low
+    Right for ordinary blocks. A block whose values are all the same (such as all zeros) has a range of 0, and 0 / 0 is no number. Choose
+    any scale but 0 then, 1 for example, so that every code becomes 0. For 32 times 0.25 it came to this: {seen}
+form: START return codes
+    Expected three things, `codes, scale, minimum`, received {received}
+packed: START return codes[::2] + 16 * codes[1::2], scale, low
+    You return {codes} codes for {weights} weights, two in each byte it seems. That is how they are stored; here return one code for each
+    weight.
+shape: START return codes[None], scale, low
+    Expected codes of shape {shape}, one for each weight, received {received}.
+dtype: START return np.round((block - low) / scale), scale, low
+    Expected codes as whole numbers (dtype uint8), received {received}. Round them with `np.round` first, then `.astype(np.uint8)`.
+type: START return codes, 'small', low
+raised: return block / block.missing
+""".replace(
+            "START",
+            "low = block.min(); scale = (block.max() - low) / 15; codes = np.round((block - low) / scale).astype(np.uint8);",
+        )
+    ),
 )
 
-# ---- where GEMM begins to pay
-
-CROSSINGS = ((20436, 37292), (100, 390), (100, 150), (100, 100), (7, 27), (10, 29), (100, 300))
-
-
-def first_rows(gemv: int, tile: int) -> int:
-    """The smallest number of rows for which tiles of four rows take fewer instructions than row after row."""
-    return next(rows for rows in range(1, 100) if -(-rows // 4) * tile < rows * gemv)
+MATRICES = ((192, 192, 64), (1536, 8960, 128), (96, 384, 32))
+PAIR_BYTES = 8  # a float32 scale and a float32 minimum
 
 
-def examine_crossover(attempt: Attempt) -> None:
-    answers = [whole_number(attempt(*case), "the number of rows") for case in CROSSINGS]
-    for (gemv, tile), answer, expected in attempt.misses(
-        CROSSINGS, answers, [first_rows(*case) for case in CROSSINGS]
+def stored_bytes(rows: int, columns: int, block_size: int) -> int:
+    """Bytes of an int4 matrix with a float32 scale and minimum for each block of a row."""
+    return rows * columns // 2 + rows * columns // block_size * PAIR_BYTES
+
+
+def examine_int4_bytes(attempt: Attempt) -> None:
+    answers = [whole_number(attempt(*matrix), "the number of bytes") for matrix in MATRICES]
+    for (rows, columns, block_size), answer, expected in attempt.misses(
+        MATRICES, answers, [stored_bytes(*matrix) for matrix in MATRICES]
     ):
-        raise attempt.wrong("other", gemv=gemv, tile=tile, answer=answer, expected=expected)
+        weights, blocks = rows * columns, rows * columns // block_size
+        values = {
+            "codes": weights // 2,
+            "weights": weights,
+            "pairs": PAIR_BYTES * blocks,
+            "blocks": blocks,
+        }
+        raise attempt.wrong(
+            "other",
+            matrix=f"{rows}×{columns}",
+            block_size=block_size,
+            answer=answer,
+            expected=expected,
+            **values,
+        )
 
 
-CROSSOVER = Exercise(
-    id="02.3",
-    title="From which row on does GEMM pay?",
+INT4_BYTES = Exercise(
+    id="02.1",
+    title="What does int4 save?",
     minutes=4,
-    usage="crossover(gemv, tile)",
-    examine=examine_crossover,
+    usage="int4_bytes(rows, columns, block_size)",
+    examine=examine_int4_bytes,
     why_right=(
-        "A tile costs the same whether one of its rows is of use or all four, so GEMM has to be cheaper than as many rows of GEMV as "
-        "there are: within the first tile that is the first number of rows with `rows * gemv > tile`. That is why an engine has both "
-        "kernels, and takes GEMV for decoding, which has one row, and GEMM for a prompt."
+        "A block of B weights costs B / 2 bytes of codes and 8 bytes of scale and minimum, so a weight costs 4 + 64 / B bits: 6 bits "
+        "in blocks of 32, 5 in blocks of 64, 4.5 in blocks of 128. Against float32 that is 5.3, 6.4 and 7.1 times smaller, never "
+        "quite 8. Smaller blocks follow the weights more closely and cost more: block size is the dial between accuracy and size."
     ),
     hints=(
-        "GEMV: every row costs `gemv`. GEMM: every begun tile of four rows costs `tile`.",
-        "Try it: for 1, 2, 3, … rows compare `rows * gemv` with `tiles * tile`. How many tiles do 1, 4, 5 rows take?",
-        "`(rows + 3) // 4` tiles. Return the first number of rows at which GEMM takes strictly fewer instructions.",
+        "Two things are stored: a code for each weight, and something for each block. Count them apart.",
+        "Codes: `rows * columns` weights at half a byte. Blocks: how many are there in a row, and in all rows?",
+        "`rows * columns // 2` for the codes, and `rows * (columns // block_size)` blocks with two float32 numbers, 8 bytes, each.",
     ),
-    task="Smallest number of rows at which tiles of four rows take fewer instructions than GEMV row by row; tile < 4 * gemv.",
+    task="Bytes of an int4 weight matrix with a float32 scale and minimum for each block of a row.",
     solution_source="""\
-def crossover(gemv, tile):
-    rows = 1
-    while (rows + 3) // 4 * tile >= rows * gemv:
-        rows += 1
-    return rows
+def int4_bytes(rows, columns, block_size):
+    codes = rows * columns // 2                # two 4-bit codes to a byte
+    blocks = rows * (columns // block_size)
+    return codes + blocks * (4 + 4)            # a float32 scale and a float32 minimum each
 """,
     mistakes=read_mistakes("""
-shared: return next(m for m in range(1, 100) if m * tile / 4 < m * gemv)
-    You share a tile's cost among its rows even where it has fewer than four. A tile with one row of use costs as much as a full one.
-equal: return next(m for m in range(1, 100) if (m + 3) // 4 * tile <= m * gemv)
-    You stop where both cost the same, as a division rounded up does. Asked is where GEMM takes fewer.
-full: return 4
-    You wait until a tile is full. GEMM pays as soon as the tile costs less than its rows one by one.
-rounded_down: return max(1, tile // gemv)
-    You divide and round down: at that number of rows GEMV is still cheaper, or at best as cheap.
-other: return 2
-    For {gemv} instructions a row and {tile} a tile your function gives {answer}. Expected {expected}.
-float: return tile / gemv + 1
-type: return "four"
+no_scales: return rows * columns // 2
+    You count the codes only. Without its scale and its minimum a block of codes cannot become weights again: each block stores two float32
+    numbers besides.
+byte_each: return rows * columns + rows * columns // block_size * 8
+    You give each weight a whole byte. A code of 4 bits is half a byte: two weights share one.
+no_minimum: return rows * columns // 2 + rows * columns // block_size * 4
+    You store 4 bytes for each block. Asymmetric blocks have two float32 numbers, scale and minimum, so 8 bytes (4 would do for symmetric
+    ones, which need no minimum).
+one_byte_pair: return rows * columns // 2 + rows * columns // block_size * 2
+    You give scale and minimum one byte each. They are float32: 4 bytes each.
+bits: return rows * columns * 4 + rows * columns // block_size * 64
+    Eight times too many: you count bits. 8 bits are a byte.
+bits_codes: return rows * columns * 4 + rows * columns // block_size * 8
+    You count the codes in bits and the scales in bytes. A code of 4 bits is half a byte.
+bits_pair: return rows * columns // 2 + rows * columns // block_size * 64
+    The codes are right, but you count scale and minimum in bits. A float32 has 32 bits, which are 4 bytes.
+per_row: return rows * columns // 2 + rows * 8
+    You store one scale and minimum for each row. Here every row is cut into blocks, `columns // block_size` of them, and each block has its
+    own pair.
+per_matrix: return rows * columns // 2 + 8
+    You store one scale and minimum for the whole matrix. Each block has its own pair: that is what keeps its steps small.
+block_row: return rows * columns // 2 + columns // block_size * 8
+    You count the blocks of one row. Every row has as many: multiply by `rows`.
+only_scales: return rows * columns // block_size * 8
+    You count scales and minima only. The codes take half a byte for each weight.
+other: return rows * columns * block_size
+    For {matrix} weights in blocks of {block_size} your function gives {answer} bytes. Expected {expected}: {codes} for the codes of
+    {weights} weights, and {pairs} for {blocks} blocks.
+float: return rows * columns / 2 + rows * columns / block_size * 8
+type: return "half"
 """),
 )
 
-EXERCISES = (PACK, INNER_LOOP, CROSSOVER)
+STAGES = ("pixel_values", "patch_embeddings", "image_embeds", "first_logits")
+THRESHOLD = 0.99
+
+
+def _table(*cosines: float) -> dict[str, float]:
+    return dict(zip(STAGES, cosines, strict=True))
+
+
+# Made so that each usual mistake gives a row of answers of its own.
+BROKEN = (
+    _table(1, 0.93, 0.41, 0.62),
+    _table(1, 0.98, 0.9999, 0.72),
+    _table(1, 0.9999, 0.9971, 0.12),
+    _table(0.31, 0.35, 0.22, 0.48),
+)
+HEALTHY = _table(1, 0.9999, 0.9962, 0.9981)
+EXACT = _table(1, THRESHOLD, 0.95, 0.991)
+UNDEFINED = _table(1, 0.9999, float("nan"), 0.12)
+
+
+def below(cosines: dict[str, float]) -> list[str]:
+    """The stages that do not hold, in order; a NaN does not hold."""
+    return [stage for stage, cosine in cosines.items() if not cosine >= THRESHOLD]
+
+
+def examine_first_broken(attempt: Attempt) -> None:
+    cases = [(cosines, THRESHOLD) for cosines in BROKEN]
+    answers = [_stage(attempt, cosines) for cosines in BROKEN]
+    for (cosines, _), answer, _expected in attempt.misses(
+        cases, answers, [below(cosines)[0] for cosines in BROKEN]
+    ):
+        _compare(attempt, cosines, answer)
+    try:
+        healthy = attempt(HEALTHY, THRESHOLD)
+        seen = f"the answer was {describe(healthy)}."
+    except Diagnosis as diagnosis:
+        healthy, seen = None, diagnosis.text
+    if healthy != "all good":
+        raise attempt.wrong("healthy", seen=seen)
+    for cosines, mistaken, kind in (
+        (EXACT, "patch_embeddings", "equal"),
+        (UNDEFINED, "first_logits", "nan"),
+    ):
+        answer = attempt(cosines, THRESHOLD)
+        if answer == mistaken:
+            raise attempt.wrong(kind)
+        _compare(attempt, cosines, answer)
+
+
+def _stage(attempt: Attempt, cosines: dict[str, float]) -> str:
+    answer = attempt(cosines, THRESHOLD)
+    if isinstance(answer, (list, tuple)) and list(answer) == below(cosines):
+        raise attempt.wrong("all", answer=describe(answer, short=True))
+    if isinstance(answer, (int, float)):
+        raise attempt.wrong("not_a_name", received=describe(answer))
+    if not isinstance(answer, str):
+        raise attempt.wrong("type", received=describe(answer))
+    return answer
+
+
+def _compare(attempt: Attempt, cosines: dict[str, float], answer: object) -> None:
+    expected = below(cosines)[0]
+    if answer != expected:
+        raise attempt.wrong(
+            "other",
+            table=describe(cosines, short=True),
+            threshold=THRESHOLD,
+            expected=expected,
+            received=describe(answer),
+        )
+
+
+FIRST_BROKEN = Exercise(
+    id="02.3",
+    title="Which stage broke?",
+    minutes=4,
+    usage="first_broken(cosines, threshold)",
+    examine=examine_first_broken,
+    why_right=(
+        "A model computes stage after stage, so what is wrong at the first one is wrong, and often worse, in all that follow. The "
+        "first that departs is where to look: pixel values point at resizing or the order of colours, patch embeddings at the order "
+        "inside a patch or the first weights, image embeddings at the tower and its quantisation, logits alone at the language "
+        "model. A converted model that talks well and sees garbage is found out this way in a minute. And a check that lets `nan` "
+        "pass is none."
+    ),
+    hints=(
+        "Dictionaries keep their order: `for stage, cosine in cosines.items()` walks through the model from the front.",
+        'Return from inside the loop as soon as a stage does not hold; after the loop, return `"all good"`.',
+        "`nan < 0.99` is False, and so is `nan >= 0.99`. So test `if not (cosine >= threshold)`.",
+    ),
+    task='Name of the first stage whose cosine does not reach the threshold, or "all good".',
+    solution_source="""\
+def first_broken(cosines, threshold):
+    for stage, cosine in cosines.items():
+        if not (cosine >= threshold):  # true for nan as well
+            return stage
+    return "all good"
+""",
+    mistakes=read_mistakes("""
+worst: return min(cosines, key=cosines.get)
+    You return the stage with the lowest cosine. An error grows on its way through the layers, so the worst stage is often an innocent one
+    behind the broken one. Return the first in order.
+last: return [stage for stage, cosine in cosines.items() if cosine < threshold][-1]
+    You return the last stage below the threshold. Each stage works on what the one before hands over: the first that departs is where to
+    look. Leave the loop (`return`) at the first one.
+inverted: return next((stage for stage, cosine in cosines.items() if cosine > threshold), "all good")
+    You return the first stage that is still good. A cosine near 1 means “same direction”, so broken is what lies below the threshold.
+before: return ["all good", *cosines][[cosine < threshold for cosine in cosines.values()].index(True)]
+    You return the stage before the first broken one: the last that holds. It is the next one that departs.
+blind: return "all good"
+    You say that all is well for every table, but each of these has a broken stage. Does your loop get to the comparison?
+all: return [stage for stage, cosine in cosines.items() if cosine < threshold]
+    You return every stage below the threshold, {answer}. Return the first alone: the others come after it and may only suffer from it.
+healthy: return next((stage for stage, cosine in cosines.items() if cosine < threshold), None)
+    Right for broken models. When no stage lies below the threshold, expected the text `"all good"`. For a healthy model {seen}
+equal: return next((stage for stage in cosines if not cosines[stage] > threshold), "all good")
+    Right, but for one case: a stage that lies exactly at the threshold still holds. Only below it is broken.
+nan: return next((stage for stage in cosines if cosines[stage] < threshold), "all good")
+    Right, but for one trap: a cosine of `nan` (a stage that came out as all zeros, or with infinities) is neither below nor above any
+    number, so `cosine < threshold` is False and the worst damage of all goes unnoticed. Ask the other way round: `not (cosine >=
+    threshold)`.
+not_a_name: return min(cosines.values())
+    Expected the name of a stage (str), received {received}. Loop over `cosines.items()` to have each name with its cosine.
+type: return {stage for stage in cosines if cosines[stage] < threshold}
+    Expected the name of a stage (str), received {received}.
+other: return 'the second'
+    For `{table}` and threshold {threshold} expected `{expected}`, received {received}.
+raised: return cosines['logits']
+"""),
+)
+
+EXERCISES = (QUANTISE_BLOCK, INT4_BYTES, FIRST_BROKEN)
 
 QUIZ = read_quiz(
     "02",
-    "Quiz 02: inside a kernel",
+    "Quiz 02: what a conversion does",
     """
-Why are weights packed in eights of columns, output beside output?
-- So that they take fewer bytes
-    Packing moves bytes about; there are as many before as after.
-+ So that one load brings what one multiply instruction takes, in the order in which it takes it
-    An smmla multiplies two outputs, eight columns deep: 16 bytes that lie together.
-- So that the compiler can find vectors by itself
-    The intrinsics name every vector. The compiler only gives them registers.
-A weight has a zero point. What does that cost the inner loop?
-+ Nothing: a sum over each block of activations, made once, corrects for it
-    The sum of a times offset is offset times the sum of a, and all outputs share that sum.
-- One subtraction for each weight
-    That is what the sum trick saves.
-- One more smmla for each
-    The correction is one float multiply-add for four outputs and a block of 32 columns.
-For one row, the i8mm kernel takes exactly as many instructions as the dotprod kernel. Why?
-- The compiler turned smmla into sdot
-    The counts say otherwise: one has smmla and no sdot.
-- The weights have to be read either way
-    They have, and eight rows share that reading; but here the multiplications themselves are as many.
-+ Half of each tile is wasted: 16 of its 32 multiply-adds are of use, which is what an sdot does
-    A tile has two rows, and there is but one.
-A static model says 18 multiply-adds a cycle for a kernel. What do you know?
-- The kernel does 18 on that core
-    Nobody ran it. Caches, memory and what else the machine does are not in the model.
-- Nothing, it is only a model
-    It names the busiest port, and what could not be faster whatever the memory does.
-+ What the core's ports allow if every load hits the first cache: a bound, and a guess at what sets it
-    It says where to look, and never replaces a measurement.
+Between checkpoint and MNN model stands an ONNX file. What is it for?
+- It makes the model smaller
+    Export does not round weights. The size falls when MNN's weights are written with 4 or 8 bits.
++ It is the computation as a graph, free of PyTorch, which MNN's converter can read
+    The checkpoint holds weights without a program. Export runs the PyTorch model once and writes down its operations; MNN turns these into
+    its own.
+- The engine runs it when int4 is not exact enough
+    The engine reads only the `.mnn` files and their weights. ONNX is a step on the way and can be thrown away.
+You convert with blocks of 32 rather than 128 weights. What changes?
+- Fewer bytes, since blocks are smaller
+    There are four times as many of them, and each brings 8 bytes of scale and minimum.
+- Nothing but the file's layout
+    Each block has a scale of its own, so the rounded weights themselves are different.
++ More bytes, and steps that fit the weights better
+    Four times as many scales and minima: 6 bits a weight against 4.5. A smaller block never has a larger range than the block around it, so
+    its steps are as fine or finer.
+A converted model chats fluently, but describes every picture wrongly. Where do you look first?
++ At the parity table, for the first stage on the picture's way that departs from the original
+    Fluent text says that the language model is well. Pixel values, patch embeddings and image embeddings show where the picture got lost.
+- At the language model's weight bits: 8 instead of 4
+    They may matter for fine points, but the text is fluent: the fault most likely lies before the language model.
+- At the wording of the question
+    Wording can help a model that sees poorly. Here every picture is wrong, so the model is likely not seeing it at all.
+One weight in an int4 block is fifty times larger than all others. What becomes of the others?
+- Nothing: each weight has a code of its own
+    Each has a code, but all codes of a block share one scale and one minimum.
++ They fall onto one or two codes, and nearly lose their differences
+    The step is the range divided by 15, and the outlier alone sets the range. The others lie within a fraction of one step.
+- They are stored in 8 bits instead
+    There is no such exception in this format. Smaller blocks limit the harm to fewer weights.
 """,
 )

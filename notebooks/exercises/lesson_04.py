@@ -1,218 +1,272 @@
-"""Exercises and quiz of notebook 04: patches by hand, their order, and what two frames do with one still picture."""
+"""Exercises and quiz of notebook 04: one head's pattern by hand, the head that binds a word, and why rollout needs the residual."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from labkit.lessons.cards import read_quiz
-from labkit.lessons.exercise import Attempt, Exercise, array_of, near, read_mistakes
-from labkit.model.vision import merge_order, to_grid
+from labkit.lessons.exercise import (
+    Attempt,
+    Diagnosis,
+    Exercise,
+    array_of,
+    describe,
+    near,
+    read_mistakes,
+)
+from labkit.model.vision import attention_pattern, attention_rollout
 
-RNG = np.random.default_rng(4)
-SHAPES = (((6, 8, 3), 2), ((28, 42, 3), 14), ((9, 6, 3), 3))
-PICTURES = tuple((RNG.integers(256, size=shape, dtype=np.uint8), size) for shape, size in SHAPES)
+RNG = np.random.default_rng(5)
+PAIRS = tuple(
+    tuple(RNG.standard_normal((2, n, d)).astype(np.float32)) for n, d in ((4, 8), (9, 32), (5, 16))
+)
 
 
-def cut(image: np.ndarray, size: int) -> np.ndarray:
-    """Patches of a picture, row by row."""
-    height, width, channels = image.shape
-    blocks = image.reshape(height // size, size, width // size, size, channels)
-    cut_: np.ndarray = blocks.transpose(0, 2, 1, 3, 4).reshape(-1, size * size * channels)
-    return cut_
-
-
-def examine_patchify(attempt: Attempt) -> None:
-    expected = [cut(*case) for case in PICTURES]
+def examine_pattern(attempt: Attempt) -> None:
+    expected = [attention_pattern(q, k) for q, k in PAIRS]
     answers = [
-        array_of(attempt(*case), "the patches", right.shape)
-        for case, right in zip(PICTURES, expected, strict=True)
+        array_of(attempt(*case), "the pattern", right.shape)
+        for case, right in zip(PAIRS, expected, strict=True)
     ]
-    for (_, size), answer, right in attempt.misses(PICTURES, answers, expected, same=near):
-        wrong = int(np.argmax((np.asarray(answer) != right).any(axis=1)))
-        raise attempt.wrong("other", size=size, number=wrong)
+    for (q, _), answer, right in attempt.misses(PAIRS, answers, expected, same=near):
+        if not near(np.asarray(answer).sum(axis=1), np.ones(len(q))):
+            raise attempt.wrong("rows", first=float(np.asarray(answer)[0].sum()))
+        raise attempt.wrong(
+            "other", n=len(q), d=q.shape[1], apart=float(np.abs(np.asarray(answer) - right).max())
+        )
 
 
-PATCHIFY = Exercise(
+PATTERN = Exercise(
     id="04.1",
-    title="Cut a picture into patches",
+    title="One head, by hand",
     minutes=6,
-    usage="patchify(image, size)",
-    examine=examine_patchify,
+    usage="pattern(q, k)",
+    examine=examine_pattern,
     why_right=(
-        "Splitting each axis in two gives (rows, size, cols, size, channels); moving the two block axes to the front gives "
-        "(rows, cols, size, size, channels), and only then may they be flattened. A `reshape` alone never moves a number in memory: "
-        "it cuts the picture into "
-        "strips that run across all patches of a row. The tower's own patches differ in two things: their order, which the next "
-        "exercise is about, and their inside, which holds a channel after the other, each frame twice."
+        "Each query asks every key how well they match, one number each; the softmax turns a row of numbers into shares that add up to 1. "
+        "The root keeps the scores' spread at one whatever the width: without it a wide head would look at a single patch from the start. "
+        "Both, Q and K, were turned by their positions before, which is the only way in which this tower knows where a patch lies."
     ),
     hints=(
-        "How would you cut out only the first patch, with a slice? And the one to its right?",
-        "`image.reshape(rows, size, cols, size, 3)` gives every pixel five coordinates. Which two say which patch it is in?",
-        "`.transpose(0, 2, 1, 3, 4)` brings them to the front; then reshape to `(rows * cols, size * size * 3)`.",
+        "Three steps: scores, a scale, shares.",
+        "Scores are `q @ k.T`, (n, n). Divide by the square root of the width of a query. Shares: exp, divided by the sum of the row.",
+        "`weights = np.exp(scores - scores.max(axis=1, keepdims=True))`, then divide by `weights.sum(axis=1, keepdims=True)`.",
     ),
-    task="Patches of (height, width, 3), left to right, then down: (n_patches, size * size * 3). Sides are multiples of size.",
+    task="Attention of one head from rotated Q and K, both (n, d): (n, n), rows are queries.",
     solution_source="""\
-def patchify(image, size):
-    rows, cols = image.shape[0] // size, image.shape[1] // size
-    blocks = image.reshape(rows, size, cols, size, 3).transpose(0, 2, 1, 3, 4)
-    return blocks.reshape(rows * cols, size * size * 3)
+import numpy as np
+
+def pattern(q, k):
+    scores = q @ k.T / np.sqrt(q.shape[1])
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
 """,
     mistakes=read_mistakes("""
-strips: return image.reshape(-1, size * size * 3)
-    You reshape without moving anything: your patches are strips that run along the rows of the picture. A patch's second row of pixels lies
-    a whole picture's width further on in memory.
-columns: return image.reshape(image.shape[0] // size, size, -1, size, 3).transpose(2, 0, 1, 3, 4).reshape(-1, size * size * 3)
-    Your patches are right, but they go down the columns first. Go left to right, then down.
-turned: return image.reshape(image.shape[0] // size, size, -1, size, 3).transpose(0, 2, 3, 1, 4).reshape(-1, size * size * 3)
-    Each of your patches is turned over its diagonal: rows and columns within it are swapped.
-channels: return image.reshape(image.shape[0] // size, size, -1, size, 3).transpose(0, 2, 4, 1, 3).reshape(-1, size * size * 3)
-    You put the channels before rows and columns, as the tower does, but here each pixel keeps its three numbers together.
-other: return image.reshape(image.shape[0] // size, size, -1, size, 3).transpose(0, 2, 1, 3, 4)[::-1].reshape(-1, size * size * 3)
-    With patches of {size} pixels, your patch number {number} is not the one that stands there. Draw a picture of 4 by 4 numbers and cut
-    it by hand.
-shape: return image[:size, :size].reshape(1, -1)
-type: return [image]
+no_scale: w = np.exp(q @ k.T); return w / w.sum(axis=1, keepdims=True)
+    You leave the scale out. Scores are divided by the square root of the width before the softmax.
+width: w = np.exp(q @ k.T / q.shape[1]); return w / w.sum(axis=1, keepdims=True)
+    You divide the scores by the width. It is its square root: a sum of d products of unit numbers is about √d large.
+columns: w = np.exp(q @ k.T / np.sqrt(q.shape[1])); return w / w.sum(axis=0)
+    Your columns add up to 1. Each *query* shares out its attention: normalise along the rows.
+swapped: w = np.exp(k @ q.T / np.sqrt(q.shape[1])); return w / w.sum(axis=1, keepdims=True)
+    You swap queries and keys: row i of yours says who key i would look at, were it a query.
+scores: return q @ k.T / np.sqrt(q.shape[1])
+    You return the scores, the logits before the softmax. A pattern's rows are shares: none negative, and they add up to 1.
+rows: w = np.exp(q @ k.T / np.sqrt(q.shape[1])); return w / w.sum()
+    Expected rows that add up to 1, your first one adds up to {first:.3g}.
+other: w = np.exp(q @ k.T / np.sqrt(q.shape[1])) + 1; return w / w.sum(axis=1, keepdims=True)
+    For {n} patches and a width of {d} your shares are up to {apart:.2g} away.
+shape: return np.zeros(3)
+type: return "softmax"
 """),
 )
 
-GRIDS = ((2, 4), (4, 4), (6, 2), (4, 6))
-SEQUENCES = tuple(
-    (RNG.permutation(rows * cols)[merge_order(rows, cols)], rows, cols) for rows, cols in GRIDS
+MAPS = tuple(
+    (RNG.random((layers, heads, 12)).astype(np.float32) ** 3, RNG.permutation(12) < count)
+    for layers, heads, count in ((4, 6, 3), (2, 3, 2), (3, 2, 5))
 )
 
 
-def examine_unscramble(attempt: Attempt) -> None:
-    expected = [
-        to_grid(sequence, rows, cols).reshape(rows, cols) for sequence, rows, cols in SEQUENCES
-    ]
-    answers = [
-        array_of(attempt(*case), "the grid", right.shape)
-        for case, right in zip(SEQUENCES, expected, strict=True)
-    ]
-    for (_, rows, cols), answer, right in attempt.misses(SEQUENCES, answers, expected, same=near):
-        row, col = (int(i) for i in np.argwhere(np.asarray(answer) != right)[0])
-        raise attempt.wrong("other", rows=rows, cols=cols, row=row, col=col)
+def binder(maps: np.ndarray, box: np.ndarray) -> tuple[int, int]:
+    """The head with the most attention in a box."""
+    layer, head = divmod(int(maps[:, :, box].sum(axis=-1).argmax()), maps.shape[1])
+    return layer, head
 
 
-UNSCRAMBLE = Exercise(
-    id="04.2",
-    title="Put the patches back",
-    minutes=6,
-    usage="unscramble(sequence, rows, cols)",
-    examine=examine_unscramble,
-    why_right=(
-        "The sequence runs through blocks of two by two, because the merger joins each four neighbours to one visual token: "
-        "with them side by side in memory, merging is a reshape. Undoing it is the same axes the other way round. Whoever reshapes "
-        "the sequence "
-        "to (rows, cols) gets a picture that looks almost right, and an attention map that is wrong everywhere but in the corners."
-    ),
-    hints=(
-        "Write the numbers 0 to 7 into a grid of 2 by 4, block by block. Which number stands to the right of 1?",
-        "The sequence's axes: block row, block column, row in the block, column in the block. In the grid, block column comes third.",
-        "`sequence.reshape(rows // 2, cols // 2, 2, 2).transpose(0, 2, 1, 3)`, then reshape to `(rows, cols)`.",
-    ),
-    task="From numbers in 2×2 merge order, (rows * cols,), to the grid of the picture, (rows, cols).",
-    solution_source="""\
-def unscramble(sequence, rows, cols):
-    blocks = sequence.reshape(rows // 2, cols // 2, 2, 2)
-    return blocks.transpose(0, 2, 1, 3).reshape(rows, cols)
-""",
-    mistakes=read_mistakes("""
-row_major: return sequence.reshape(rows, cols)
-    You take the sequence to go row by row. It goes through blocks of two by two: 0 and 1, below them 2 and 3, then the next block.
-scrambled: return sequence.reshape(rows // 2, 2, cols // 2, 2).transpose(0, 2, 1, 3).reshape(rows, cols)
-    You scramble it a second time: your axes are those of a grid that is cut into blocks. The sequence has the blocks' axes first.
-turned: return sequence.reshape(rows // 2, cols // 2, 2, 2).transpose(0, 3, 1, 2).reshape(rows, cols)
-    Your blocks stand where they belong, but each is turned over its diagonal: 1 stands to the right of 0, not below it.
-blocks_down: return sequence.reshape(cols // 2, rows // 2, 2, 2).transpose(1, 2, 0, 3).reshape(rows, cols)
-    Your blocks go down first. They go left to right, then down.
-other: return sequence.reshape(rows // 2, cols // 2, 2, 2).transpose(0, 2, 1, 3).reshape(rows, cols)[::-1]
-    In a grid of {rows} by {cols}, another number belongs at row {row}, column {col}.
-shape: return sequence
-type: return list(sequence)
-"""),
-)
-
-FILTERS = tuple((RNG.standard_normal((d, 3, 2, 4, 4)).astype(np.float32),) for d in (1, 5))
+def examine_binding(attempt: Attempt) -> None:
+    answers: list[Any] = []
+    for case in MAPS:
+        answer = attempt(*case)
+        if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+            raise Diagnosis(
+                "type",
+                f"Expected a layer and a head, as `(layer, head)`, received {describe(answer)}.",
+            )
+        if not all(
+            isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in answer
+        ):
+            raise Diagnosis(
+                "parts",
+                f"Expected layer and head as whole numbers, received {describe(tuple(answer), short=True)}.",
+            )
+        answers.append(tuple(int(part) for part in answer))
+    for (maps, _), answer, expected in attempt.misses(
+        MAPS, answers, [binder(*case) for case in MAPS]
+    ):
+        told = {
+            "layers": maps.shape[0],
+            "heads": maps.shape[1],
+            "answer": answer,
+            "expected": expected,
+        }
+        raise attempt.wrong("other", **told)
 
 
-def examine_still(attempt: Attempt) -> None:
-    expected = [weight.sum(axis=2) for (weight,) in FILTERS]
-    answers = [
-        array_of(attempt(*case), "the filters", right.shape)
-        for case, right in zip(FILTERS, expected, strict=True)
-    ]
-    for (weight,), _, _ in attempt.misses(FILTERS, answers, expected, same=near):
-        raise attempt.wrong("other", count=len(weight))
-
-
-STILL = Exercise(
+BINDING = Exercise(
     id="04.3",
-    title="Two frames, one still picture",
-    minutes=4,
-    usage="still_filters(weight)",
-    examine=examine_still,
+    title="Find the head that binds",
+    minutes=6,
+    usage="binding_head(maps, box)",
+    examine=examine_binding,
     why_right=(
-        "The tower is made for video and always embeds two frames at once; a still picture is shown twice. Its embedding is w₀·x + w₁·x, "
-        "which is (w₀ + w₁)·x: one filter, half the work. MNN's converter does not do this: it turns the Conv3D into two convolutions and "
-        "adds their results, so every picture's patches are multiplied twice."
+        "Sum what falls into the box, for every head, and take the largest. On one scene this finds a head that may be lucky; averaged "
+        "over scenes it finds one that does it reliably. And choosing the best of 24 heads on the very scenes on which you then "
+        "report it makes the "
+        "number too good: choose on one half, report the other."
     ),
     hints=(
-        "Write the embedding of a patch x that is both frames: one product for each frame. What can be taken out?",
-        "w₀·x + w₁·x = (w₀ + w₁)·x. Which axis of the weight counts the frames?",
-        "The axes are (filters, channels, frames, height, width): `weight.sum(axis=2)`.",
+        "What is the share of one head, `maps[2, 3]`, that falls into the box? `box` is a mask.",
+        "`maps[:, :, box].sum(axis=-1)` is a table of (layers, heads). Where is its largest value?",
+        "`.argmax()` counts through the whole table; `np.unravel_index(number, table.shape)` gives layer and head.",
     ),
-    task="From (filters, 3, 2, height, width) to one filter for a still picture: (filters, 3, height, width).",
+    task="(layer, head) with most attention in the box. maps: (layers, heads, n) shares; box: (n,) True where the object is.",
     solution_source="""\
-def still_filters(weight):
-    return weight.sum(axis=2)
+import numpy as np
+
+def binding_head(maps, box):
+    table = maps[:, :, box].sum(axis=-1)
+    layer, head = np.unravel_index(table.argmax(), table.shape)
+    return int(layer), int(head)
 """,
     mistakes=read_mistakes("""
-mean: return weight.mean(axis=2)
-    You take the mean of the two frames. The frames' products are added, not averaged: your embedding is half as large as the tower's.
-first: return weight[:, :, 0]
-    You leave the second frame out. It sees the same pixels, through filters of its own.
-difference: return weight[:, :, 0] - weight[:, :, 1]
-    You subtract the frames: that would show motion, of which a still picture has none. Their products are added.
-other: return weight[:, :, 0] + 2 * weight[:, :, 1]
-    With {count} filters the numbers differ from those of both frames' products added.
-shape: return weight.sum(axis=1)
-type: return "sum"
+largest: t = np.where(box, maps, 0).max(axis=-1); return tuple(int(i) for i in np.unravel_index(t.argmax(), t.shape))
+    You take the head with the largest single value in the box. All that falls into the box counts: sum it up.
+everywhere: t = maps.max(axis=-1); return tuple(int(i) for i in np.unravel_index(t.argmax(), t.shape))
+    You leave the box out: your head has the largest value anywhere in the picture.
+swapped: t = maps[:, :, box].sum(axis=-1).T; return tuple(int(i) for i in np.unravel_index(t.argmax(), t.shape))
+    You return the head before the layer. L2H3 is layer 2, head 3.
+outside: t = maps[:, :, ~box].sum(axis=-1); return tuple(int(i) for i in np.unravel_index(t.argmax(), t.shape))
+    Your head has the most attention *outside* the box: the mask is the wrong way round.
+other: return 0, 0
+    Among {layers} layers of {heads} heads you found {answer}. Expected {expected}.
+parts: return 0.5, "H1"
+type: return int(maps[:, :, box].sum(axis=-1).argmax())
 """),
 )
 
-EXERCISES = (PATCHIFY, UNSCRAMBLE, STILL)
+STACKS = tuple(
+    (
+        [
+            attention_pattern(*RNG.standard_normal((2, heads, n, 8)).astype(np.float32))
+            for _ in range(layers)
+        ],
+        residual,
+    )
+    for layers, heads, n, residual in ((2, 3, 4, 0.5), (3, 2, 6, 0.5), (1, 4, 5, 0.25))
+)
+
+
+def examine_rollout(attempt: Attempt) -> None:
+    expected = [attention_rollout(patterns, residual=residual) for patterns, residual in STACKS]
+    answers = [
+        array_of(attempt(*case), "the rollout", right.shape)
+        for case, right in zip(STACKS, expected, strict=True)
+    ]
+    for (patterns, residual), answer, right in attempt.misses(STACKS, answers, expected, same=near):
+        apart = float(np.abs(np.asarray(answer) - right).max())
+        raise attempt.wrong("other", layers=len(patterns), residual=residual, apart=apart)
+
+
+ROLLOUT = Exercise(
+    id="04.2",
+    title="Rollout, and its residual",
+    minutes=6,
+    usage="rollout(patterns, residual)",
+    examine=examine_rollout,
+    why_right=(
+        "A layer adds what attention brings to what a patch already was: part of every vector comes straight down the residual path. Leave "
+        "it out, and after a few layers every patch seems to come from everywhere: products of shares flatten, and the map shows a "
+        "mixture that the model never made. With it, a patch keeps much of itself. How much is truly kept depends on the vectors' "
+        "lengths, which rollout ignores: one half is a convention, not a measurement."
+    ),
+    hints=(
+        "For one layer: the mean over heads, mixed with the identity.",
+        "`residual * np.eye(n) + (1 - residual) * pattern.mean(axis=0)`. Which one stands on the left when two layers are multiplied?",
+        "The first layer acts first, so it stands on the right: `rolled = mixed @ rolled`.",
+    ),
+    task="The product of residual * I + (1 - residual) * mean over heads, (n, n). patterns: (heads, n, n) of each layer, first one first.",
+    solution_source="""\
+import numpy as np
+
+def rollout(patterns, residual):
+    rolled = np.eye(patterns[0].shape[-1])
+    for pattern in patterns:
+        mixed = residual * np.eye(len(rolled)) + (1 - residual) * pattern.mean(axis=0)
+        rolled = mixed @ rolled
+    return rolled
+""",
+    mistakes=read_mistakes("""
+no_residual: e = np.eye(patterns[0].shape[-1]); return np.linalg.multi_dot([e, *(p.mean(axis=0) for p in patterns[::-1]), e])
+    You leave the residual path out: no patch keeps anything of itself but what it attends to. Mix each layer with the identity.
+order: e = np.eye(len(patterns[0][0])); r = residual; return np.linalg.multi_dot([e, *(r * e + (1 - r) * p.mean(0) for p in patterns), e])
+    You multiply in the wrong order. The first layer acts first, so it stands at the right end of the product.
+last: p = patterns[-1]; return residual * np.eye(p.shape[-1]) + (1 - residual) * p.mean(axis=0)
+    You use the last layer alone. Rollout follows attention through all of them: multiply.
+swapped: e = np.eye(len(patterns[0][0])); return np.linalg.multi_dot([e, *(e + residual * (p.mean(0) - e) for p in patterns[::-1]), e])
+    You swap the two shares: `residual` is what a patch keeps of itself, the rest is attention's.
+averaged: return sum(residual * np.eye(p.shape[-1]) + (1 - residual) * p.mean(axis=0) for p in patterns) / len(patterns)
+    You average over the layers. What a layer attends to has been mixed by the layers before it: multiply.
+other: return np.full(patterns[0].shape[1:], 0.5)
+    With {layers} layers and a residual of {residual} your values are up to {apart:.2g} away.
+shape: return patterns[0]
+type: return None or "rolled"
+"""),
+)
+
+EXERCISES = (PATTERN, BINDING, ROLLOUT)
 QUIZ = read_quiz(
     "04",
-    "Quiz 04: from picture to vectors",
+    "Quiz 04: what a map shows",
     """
-A picture of 224 by 336 pixels: how many visual tokens does the language model get?
-- 384: one for each patch of 14 by 14
-    That is the number of patches. Four neighbours are merged to one visual token.
-+ 96
-    16 × 24 patches, divided by the four that are merged.
-- 576: pictures are resized to a fixed size first
-    That is how older towers work. This one keeps the size, rounded to multiples of 28.
-You reshape the tower's sequence of patches to (rows, cols) and draw it. What do you see?
-- The picture
-    The sequence is in blocks of two by two.
-+ Bands, with every other piece out of place
-    Two rows of the picture lie interleaved in each band.
-- Noise
-    Neighbours in the sequence are still neighbours in the picture, mostly.
-What does the int4 model in MNN do to the patch embeddings of a still picture, compared with float32?
-+ It moves each a little: the weights are rounded to 16 levels
-    A cosine of 0.999 or better: a patch is a sum of 1,176 products, whose errors mostly cancel.
-- Nothing: embeddings are not quantised
-    The Conv3D becomes two convolutions with int4 weights.
-- It makes them useless, and the language model repairs that
-    The measured cosine says otherwise: they are nearly the same.
-A linear probe reads almost none of 48 kinds from mean pixels, and most of them from the tower's tokens. What does that show?
-- That the tower understands pictures
-    It shows that kinds lie apart in its features. What the language model makes of them is another question.
-+ That the kinds lie linearly apart in the features, and did not in the pixels
-    This is all that a linear probe can show, and it is much.
-- That logistic regression is a strong classifier
-    It was the same one on both, with the same settings.
+A head of the vision tower looks, from every patch, at one empty corner. What follows?
+- The corner is important for the answer
+    Patches without content are a usual place to put attention that has nothing to do: shares must add up to 1, even when nothing is wanted.
++ Nothing yet: its values may be near zero, or carry something global
+    A pattern says where from, not what, nor how much of it survives the next matrix.
+- The model is broken
+    Most trained towers have such heads.
+Why does this tower have no map "of the class token"?
++ It has no such token: all its patches go on to the language model
+    Code that takes row 0 of DINO's attention takes the top left patch here.
+- It was removed by the conversion
+    The original in transformers has none either.
+- Its attention is in the language model
+    That one has no class token either; its words look at visual tokens.
+You choose the best of 24 heads on 100 scenes and report its score on the same scenes. What is wrong?
+- Nothing, if it is reported to the last digit
+    More digits do not make a biased number honest.
+- 100 scenes are never enough
+    They give an interval, as any number of them does.
++ The best of many is partly luck: choose on one half, report the other
+    Else the luck is reported as if it were skill.
+Int4 moved 4 % of a head's attention elsewhere, and the answers stay as good. What do you conclude?
+- Quantisation is harmless
+    For this model and these questions. Another task may hang on what moved.
++ These answers do not hang on what moved
+    That is what was measured, and no more.
+- The attention maps are of no use
+    They show what moved, and where: that is how one finds a conversion that went wrong.
 """,
 )

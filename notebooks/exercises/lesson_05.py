@@ -1,272 +1,291 @@
-"""Exercises and quiz of notebook 05: one head's pattern by hand, the head that binds a word, and why rollout needs the residual."""
+"""Exercises and quiz of notebook 05: what an instruction does, what an interval allows to say, and why KleidiAI does not run."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from labkit.lessons.cards import read_quiz
-from labkit.lessons.exercise import (
-    Attempt,
-    Diagnosis,
-    Exercise,
-    array_of,
-    describe,
-    near,
-    read_mistakes,
-)
-from labkit.model.vision import attention_pattern, attention_rollout
+from labkit.lessons.exercise import Attempt, Exercise, describe, read_mistakes, whole_number
 
-RNG = np.random.default_rng(5)
-PAIRS = tuple(
-    tuple(RNG.standard_normal((2, n, d)).astype(np.float32)) for n, d in ((4, 8), (9, 32), (5, 16))
-)
+PRODUCTS = ((48, 192, 192), (3, 64, 32), (1, 704, 192), (64, 512, 128))
 
 
-def examine_pattern(attempt: Attempt) -> None:
-    expected = [attention_pattern(q, k) for q, k in PAIRS]
+def smmlas(rows: int, outputs: int, width: int) -> int:
+    """SMMLA instructions of a product; each fills a tile of 2 rows by 2 outputs, 8 deep."""
+    return (rows + 1) // 2 * (outputs // 2) * (width // 8)
+
+
+def examine_smmla_count(attempt: Attempt) -> None:
     answers = [
-        array_of(attempt(*case), "the pattern", right.shape)
-        for case, right in zip(PAIRS, expected, strict=True)
+        whole_number(attempt(*product), "the number of instructions") for product in PRODUCTS
     ]
-    for (q, _), answer, right in attempt.misses(PAIRS, answers, expected, same=near):
-        if not near(np.asarray(answer).sum(axis=1), np.ones(len(q))):
-            raise attempt.wrong("rows", first=float(np.asarray(answer)[0].sum()))
+    for (rows, outputs, width), answer, expected in attempt.misses(
+        PRODUCTS, answers, [smmlas(*product) for product in PRODUCTS]
+    ):
         raise attempt.wrong(
-            "other", n=len(q), d=q.shape[1], apart=float(np.abs(np.asarray(answer) - right).max())
+            "other", rows=rows, outputs=outputs, width=width, answer=answer, expected=expected
         )
 
 
-PATTERN = Exercise(
-    id="05.1",
-    title="One head, by hand",
-    minutes=6,
-    usage="pattern(q, k)",
-    examine=examine_pattern,
-    why_right=(
-        "Each query asks every key how well they match, one number each; the softmax turns a row of numbers into shares that add up to 1. "
-        "The root keeps the scores' spread at one whatever the width: without it a wide head would look at a single patch from the start. "
-        "Both, Q and K, were turned by their positions before, which is the only way in which this tower knows where a patch lies."
-    ),
-    hints=(
-        "Three steps: scores, a scale, shares.",
-        "Scores are `q @ k.T`, (n, n). Divide by the square root of the width of a query. Shares: exp, divided by the sum of the row.",
-        "`weights = np.exp(scores - scores.max(axis=1, keepdims=True))`, then divide by `weights.sum(axis=1, keepdims=True)`.",
-    ),
-    task="Attention of one head from rotated Q and K, both (n, d): (n, n), rows are queries.",
-    solution_source="""\
-import numpy as np
-
-def pattern(q, k):
-    scores = q @ k.T / np.sqrt(q.shape[1])
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
-""",
-    mistakes=read_mistakes("""
-no_scale: w = np.exp(q @ k.T); return w / w.sum(axis=1, keepdims=True)
-    You leave the scale out. Scores are divided by the square root of the width before the softmax.
-width: w = np.exp(q @ k.T / q.shape[1]); return w / w.sum(axis=1, keepdims=True)
-    You divide the scores by the width. It is its square root: a sum of d products of unit numbers is about √d large.
-columns: w = np.exp(q @ k.T / np.sqrt(q.shape[1])); return w / w.sum(axis=0)
-    Your columns add up to 1. Each *query* shares out its attention: normalise along the rows.
-swapped: w = np.exp(k @ q.T / np.sqrt(q.shape[1])); return w / w.sum(axis=1, keepdims=True)
-    You swap queries and keys: row i of yours says who key i would look at, were it a query.
-scores: return q @ k.T / np.sqrt(q.shape[1])
-    You return the scores, the logits before the softmax. A pattern's rows are shares: none negative, and they add up to 1.
-rows: w = np.exp(q @ k.T / np.sqrt(q.shape[1])); return w / w.sum()
-    Expected rows that add up to 1, your first one adds up to {first:.3g}.
-other: w = np.exp(q @ k.T / np.sqrt(q.shape[1])) + 1; return w / w.sum(axis=1, keepdims=True)
-    For {n} patches and a width of {d} your shares are up to {apart:.2g} away.
-shape: return np.zeros(3)
-type: return "softmax"
-"""),
-)
-
-MAPS = tuple(
-    (RNG.random((layers, heads, 12)).astype(np.float32) ** 3, RNG.permutation(12) < count)
-    for layers, heads, count in ((4, 6, 3), (2, 3, 2), (3, 2, 5))
-)
-
-
-def binder(maps: np.ndarray, box: np.ndarray) -> tuple[int, int]:
-    """The head with the most attention in a box."""
-    layer, head = divmod(int(maps[:, :, box].sum(axis=-1).argmax()), maps.shape[1])
-    return layer, head
-
-
-def examine_binding(attempt: Attempt) -> None:
-    answers: list[Any] = []
-    for case in MAPS:
-        answer = attempt(*case)
-        if not isinstance(answer, (tuple, list)) or len(answer) != 2:
-            raise Diagnosis(
-                "type",
-                f"Expected a layer and a head, as `(layer, head)`, received {describe(answer)}.",
-            )
-        if not all(
-            isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in answer
-        ):
-            raise Diagnosis(
-                "parts",
-                f"Expected layer and head as whole numbers, received {describe(tuple(answer), short=True)}.",
-            )
-        answers.append(tuple(int(part) for part in answer))
-    for (maps, _), answer, expected in attempt.misses(
-        MAPS, answers, [binder(*case) for case in MAPS]
-    ):
-        told = {
-            "layers": maps.shape[0],
-            "heads": maps.shape[1],
-            "answer": answer,
-            "expected": expected,
-        }
-        raise attempt.wrong("other", **told)
-
-
-BINDING = Exercise(
+SMMLA_COUNT = Exercise(
     id="05.2",
-    title="Find the head that binds",
-    minutes=6,
-    usage="binding_head(maps, box)",
-    examine=examine_binding,
+    title="How many smmla?",
+    minutes=5,
+    usage="smmla_count(rows, outputs, width)",
+    examine=examine_smmla_count,
     why_right=(
-        "Sum what falls into the box, for every head, and take the largest. On one scene this finds a head that may be lucky; averaged "
-        "over scenes it finds one that does it reliably. And choosing the best of 24 heads on the very scenes on which you then "
-        "report it makes the "
-        "number too good: choose on one half, report the other."
+        "Tiles of two rows by two outputs, eight deep: 32 multiply-adds each, if the tile is full. With an odd number of rows the last "
+        "tile is half zeros, and with one row every tile is: 16 useful multiply-adds of 32, which is what one `sdot` does. So a kernel "
+        "for one row, decode's, loses nothing by using `sdot`, and needs no second row to be made up."
     ),
     hints=(
-        "What is the share of one head, `maps[2, 3]`, that falls into the box? `box` is a mask.",
-        "`maps[:, :, box].sum(axis=-1)` is a table of (layers, heads). Where is its largest value?",
-        "`.argmax()` counts through the whole table; `np.unravel_index(number, table.shape)` gives layer and head.",
+        "How many rows, outputs and columns of the width does one instruction take in?",
+        "2 rows, 2 outputs, 8 columns. Outputs and width divide evenly here; rows may not, and a half-full tile costs a whole instruction.",
+        "`(rows + 1) // 2` tiles downwards, `outputs // 2` across, `width // 8` deep; multiply.",
     ),
-    task="(layer, head) with most attention in the box. maps: (layers, heads, n) shares; box: (n,) True where the object is.",
+    task="Instructions of an int8 product of (rows, width) by (width, outputs); outputs even, width a multiple of 8.",
     solution_source="""\
-import numpy as np
-
-def binding_head(maps, box):
-    table = maps[:, :, box].sum(axis=-1)
-    layer, head = np.unravel_index(table.argmax(), table.shape)
-    return int(layer), int(head)
+def smmla_count(rows, outputs, width):
+    tiles_down = (rows + 1) // 2  # an odd row takes a tile of its own, half empty
+    return tiles_down * (outputs // 2) * (width // 8)
 """,
     mistakes=read_mistakes("""
-largest: t = np.where(box, maps, 0).max(axis=-1); return tuple(int(i) for i in np.unravel_index(t.argmax(), t.shape))
-    You take the head with the largest single value in the box. All that falls into the box counts: sum it up.
-everywhere: t = maps.max(axis=-1); return tuple(int(i) for i in np.unravel_index(t.argmax(), t.shape))
-    You leave the box out: your head has the largest value anywhere in the picture.
-swapped: t = maps[:, :, box].sum(axis=-1).T; return tuple(int(i) for i in np.unravel_index(t.argmax(), t.shape))
-    You return the head before the layer. L2H3 is layer 2, head 3.
-outside: t = maps[:, :, ~box].sum(axis=-1); return tuple(int(i) for i in np.unravel_index(t.argmax(), t.shape))
-    Your head has the most attention *outside* the box: the mask is the wrong way round.
-other: return 0, 0
-    Among {layers} layers of {heads} heads you found {answer}. Expected {expected}.
-parts: return 0.5, "H1"
-type: return int(maps[:, :, box].sum(axis=-1).argmax())
+rounded_down: return rows // 2 * (outputs // 2) * (width // 8)
+    You round the rows down. With three rows the third needs instructions too, and one row alone needs more than none: a tile that is half
+    empty costs as much as a full one.
+macs: return rows * outputs * width
+    You count multiply-adds. One smmla does 32 of them: 2 rows by 2 outputs by 8 deep.
+divided: return rows * outputs * width // 32
+    You divide the multiply-adds by 32. That is right when all tiles are full; an odd last row still takes whole instructions.
+sdots: return rows * outputs * width // 16
+    You count 16 multiply-adds for each: sdot's, or a tile of its own for every row. One smmla does 2 rows by 2 outputs by 8 deep.
+one_output: return (rows + 1) // 2 * outputs * (width // 8)
+    You give each output a tile of its own. A tile holds two outputs.
+deep: return (rows + 1) // 2 * (outputs // 2) * width
+    You let an instruction go one column deep. It takes 8 columns of the width at once.
+other: return (rows + 3) // 4 * (outputs // 2) * (width // 8)
+    For {rows} rows, {outputs} outputs and a width of {width} your function gives {answer}. Expected {expected}.
+float: return rows / 2 * outputs / 2 * width / 8
+type: return "many"
 """),
 )
 
-STACKS = tuple(
-    (
-        [
-            attention_pattern(*RNG.standard_normal((2, heads, n, 8)).astype(np.float32))
-            for _ in range(layers)
-        ],
-        residual,
-    )
-    for layers, heads, n, residual in ((2, 3, 4, 0.5), (3, 2, 6, 0.5), (1, 4, 5, 0.25))
-)
+INTERVALS = (
+    (1.10, 1.30, 0.02), (0.95, 1.20, 0.02), (0.70, 0.90, 0.02), (1.01, 1.05, 0.02), (0.97, 0.99, 0.02), (0.60, 1.90, 0.02),
+    (1.03, 1.20, 0.1), (0.92, 0.97, 0.1), (1.03, 1.08, 0.02),
+)  # fmt: skip
 
 
-def examine_rollout(attempt: Attempt) -> None:
-    expected = [attention_rollout(patterns, residual=residual) for patterns, residual in STACKS]
-    answers = [
-        array_of(attempt(*case), "the rollout", right.shape)
-        for case, right in zip(STACKS, expected, strict=True)
-    ]
-    for (patterns, residual), answer, right in attempt.misses(STACKS, answers, expected, same=near):
-        apart = float(np.abs(np.asarray(answer) - right).max())
-        raise attempt.wrong("other", layers=len(patterns), residual=residual, apart=apart)
+def sentence(low: float, high: float, margin: float) -> str:
+    """As `labkit.base.stats.Ratio.verdict`."""
+    return "faster" if low > 1 + margin else "slower" if high < 1 - margin else "undecided"
 
 
-ROLLOUT = Exercise(
+def examine_verdict(attempt: Attempt) -> None:
+    answers = [attempt(*interval) for interval in INTERVALS]
+    for answer in answers:
+        if not isinstance(answer, str) or answer not in {"faster", "slower", "undecided"}:
+            raise attempt.wrong("type", received=describe(answer))
+    for (low, high, margin), answer, expected in attempt.misses(
+        INTERVALS, answers, [sentence(*interval) for interval in INTERVALS]
+    ):
+        raise attempt.wrong(
+            "other", low=low, high=high, margin=margin, answer=answer, expected=expected
+        )
+
+
+VERDICT = Exercise(
     id="05.3",
-    title="Rollout, and its residual",
-    minutes=6,
-    usage="rollout(patterns, residual)",
-    examine=examine_rollout,
+    title="Faster, slower, or undecided?",
+    minutes=4,
+    usage="verdict(low, high, margin)",
+    examine=examine_verdict,
     why_right=(
-        "A layer adds what attention brings to what a patch already was: part of every vector comes straight down the residual path. Leave "
-        "it out, and after a few layers every patch seems to come from everywhere: products of shares flatten, and the map shows a "
-        "mixture that the model never made. With it, a patch keeps much of itself. How much is truly kept depends on the vectors' "
-        "lengths, which rollout ignores: one half is a convention, not a measurement."
+        "A verdict must hold at both ends of the interval. Where one end says faster and the other slower, the measurement has not "
+        "decided, and more pairs or a quieter machine are needed. The margin keeps a difference that the harness itself could make, a "
+        "few hundredths, from being called a gain. Undecided is a result, and an honest one."
     ),
     hints=(
-        "For one layer: the mean over heads, mixed with the identity.",
-        "`residual * np.eye(n) + (1 - residual) * pattern.mean(axis=0)`. Which one stands on the left when two layers are multiplied?",
-        "The first layer acts first, so it stands on the right: `rolled = mixed @ rolled`.",
+        "The truth lies somewhere between `low` and `high`. When is it beyond 1 wherever it lies?",
+        "Faster: even the low end lies above `1 + margin`. Slower: even the high end lies below `1 - margin`.",
+        'Two `if`s that return, and `return "undecided"` after them.',
     ),
-    task="The product of residual * I + (1 - residual) * mean over heads, (n, n). patterns: (heads, n, n) of each layer, first one first.",
+    task='"faster", "slower" or "undecided", from the interval of the speed-up (baseline time / candidate time).',
     solution_source="""\
-import numpy as np
-
-def rollout(patterns, residual):
-    rolled = np.eye(patterns[0].shape[-1])
-    for pattern in patterns:
-        mixed = residual * np.eye(len(rolled)) + (1 - residual) * pattern.mean(axis=0)
-        rolled = mixed @ rolled
-    return rolled
+def verdict(low, high, margin):
+    if low > 1 + margin:
+        return "faster"
+    if high < 1 - margin:
+        return "slower"
+    return "undecided"
 """,
     mistakes=read_mistakes("""
-no_residual: e = np.eye(patterns[0].shape[-1]); return np.linalg.multi_dot([e, *(p.mean(axis=0) for p in patterns[::-1]), e])
-    You leave the residual path out: no patch keeps anything of itself but what it attends to. Mix each layer with the identity.
-order: e = np.eye(len(patterns[0][0])); r = residual; return np.linalg.multi_dot([e, *(r * e + (1 - r) * p.mean(0) for p in patterns), e])
-    You multiply in the wrong order. The first layer acts first, so it stands at the right end of the product.
-last: p = patterns[-1]; return residual * np.eye(p.shape[-1]) + (1 - residual) * p.mean(axis=0)
-    You use the last layer alone. Rollout follows attention through all of them: multiply.
-swapped: e = np.eye(len(patterns[0][0])); return np.linalg.multi_dot([e, *(e + residual * (p.mean(0) - e) for p in patterns[::-1]), e])
-    You swap the two shares: `residual` is what a patch keeps of itself, the rest is attention's.
-averaged: return sum(residual * np.eye(p.shape[-1]) + (1 - residual) * p.mean(axis=0) for p in patterns) / len(patterns)
-    You average over the layers. What a layer attends to has been mixed by the layers before it: multiply.
-other: return np.full(patterns[0].shape[1:], 0.5)
-    With {layers} layers and a residual of {residual} your values are up to {apart:.2g} away.
-shape: return patterns[0]
-type: return None or "rolled"
+middle: return "faster" if (low + high) / 2 > 1 + margin else "slower" if (low + high) / 2 < 1 - margin else "undecided"
+    You judge by the middle of the interval. The truth may lie at either end: both have to agree.
+no_margin: return "faster" if low > 1 else "slower" if high < 1 else "undecided"
+    You leave the margin out. A gain of one hundredth is within what the harness itself can make.
+ends: return "faster" if high > 1 + margin else "slower" if low < 1 - margin else "undecided"
+    You ask the far ends: faster if `high` is. Then a very wide interval, which knows nothing, is called faster. Ask the near ends.
+swapped: return "slower" if low > 1 + margin else "faster" if high < 1 - margin else "undecided"
+    You have it the wrong way round. The speed-up is the baseline's time over the candidate's: above 1 the candidate took less time.
+never: return "undecided"
+    You never decide. An interval from 1.10 to 1.30 lies above 1 with both its ends.
+always: return "faster" if low > 1 + margin else "slower"
+    You call everything slower that is not faster. An interval around 1 has decided nothing.
+other: return "faster" if low > 1 + 2 * margin else "slower" if high < 1 - margin else "undecided"
+    For an interval from {low} to {high} and a margin of {margin} your function says {answer}. Expected {expected}.
+type: return "same"
+    Expected one of the texts "faster", "slower", "undecided", received {received}.
 """),
 )
 
-EXERCISES = (PATTERN, BINDING, ROLLOUT)
+ARM = {"dotprod", "i8mm"}
+FINE = {"built": True, "hint": True, "features": ARM, "memory": "low", "bits": 4, "width": 192}
+CASES = (
+    FINE, FINE | {"hint": False}, FINE | {"features": {"dotprod"}}, FINE | {"features": {"i8mm"}}, FINE | {"features": {"sme2"}},
+    FINE | {"memory": "normal"}, FINE | {"bits": 8}, FINE | {"width": 80}, FINE | {"built": False, "features": set()},
+    FINE | {"hint": False, "features": set(), "memory": "normal", "bits": 8, "width": 20},
+)  # fmt: skip
+
+
+def obstacles(facts: dict[str, object]) -> list[str]:
+    """Everything that is in the way, in order."""
+    features = facts["features"]
+    assert isinstance(features, set)
+    able = features >= ARM or "sme2" in features
+    found = {
+        "not built": not facts["built"],
+        "hint": not facts["hint"],
+        "cpu": bool(facts["built"]) and not able,
+        "memory": facts["memory"] != "low",
+        "bits": facts["bits"] != 4,
+        "width": facts["width"] not in range(0, 1 << 20, 32),
+    }
+    return [name for name, there in found.items() if there]
+
+
+def examine_why_not(attempt: Attempt) -> None:
+    answers = [attempt(facts) for facts in CASES]
+    for answer in answers:
+        if not isinstance(answer, (list, tuple)):
+            raise attempt.wrong("type", received=describe(answer))
+    lists = [list(answer) for answer in answers]
+    for (facts,), answer, expected in attempt.misses(
+        [(facts,) for facts in CASES], lists, [obstacles(facts) for facts in CASES]
+    ):
+        told = describe({**facts, "features": sorted(facts["features"])}, short=True)
+        raise attempt.wrong("other", facts=told, answer=answer, expected=expected)
+
+
+def _rules(cpu: str) -> str:
+    """A body with all conditions, and this one for the CPU."""
+    rules = f'"not built": not facts["built"], "hint": not facts["hint"], "cpu": {cpu}, "memory": facts["memory"] != "low", '
+    rules += '"bits": facts["bits"] != 4, "width": facts["width"] % 32 != 0'
+    return f"return [name for name, there in {{{rules}}}.items() if there]"
+
+
+WHY_NOT = Exercise(
+    id="05.1",
+    title="Why does it not run?",
+    minutes=6,
+    usage="why_not(facts)",
+    examine=examine_why_not,
+    why_right=(
+        "Built, enabled and running are different facts, and MNN falls back silently at each step. Whoever stops at the first obstacle "
+        "mends that one, measures again, and still measures the baseline: so name them all. `labkit kleidiai` does, for every layer."
+    ),
+    hints=(
+        "Start with an empty list, and append a word for each condition that does not hold. One `if` for each, no `else`.",
+        'The CPU will do with dotprod *and* i8mm, or with sme2 alone: `{"dotprod", "i8mm"} <= facts["features"]` tests for both.',
+        'A library that was not built with KleidiAI may well stand on a CPU of another kind: ask for "cpu" only when it is built.',
+    ),
+    task='All that keeps KleidiAI from running, in this order: "not built", "hint", "cpu", "memory", "bits", "width"; else [].',
+    solution_source="""\
+def why_not(facts):
+    reasons = []
+    if not facts["built"]:
+        reasons.append("not built")
+    if not facts["hint"]:
+        reasons.append("hint")
+    able = {"dotprod", "i8mm"} <= facts["features"] or "sme2" in facts["features"]
+    if facts["built"] and not able:
+        reasons.append("cpu")
+    if facts["memory"] != "low":
+        reasons.append("memory")
+    if facts["bits"] != 4:
+        reasons.append("bits")
+    if facts["width"] % 32:
+        reasons.append("width")
+    return reasons
+""",
+    mistakes={
+        "first": (
+            _rules(
+                'facts["built"] and not ({"dotprod", "i8mm"} <= facts["features"] or "sme2" in facts["features"])'
+            )
+            + "[:1]",
+            "You stop at the first reason. Whoever mends that one alone still measures the baseline: name all of them.",
+        ),
+        "i8mm_only": (
+            _rules('facts["built"] and not ({"i8mm", "sme2"} & facts["features"])'),
+            "You ask for i8mm alone. MNN wants dotprod as well: prefill's kernels use i8mm, decode's use dotprod.",
+        ),
+        "no_sme2": (
+            _rules('facts["built"] and not {"dotprod", "i8mm"} <= facts["features"]'),
+            "You leave SME2 out. A CPU with sme2 runs KleidiAI's SME2 kernels, whatever else it has.",
+        ),
+        "either": (
+            _rules('facts["built"] and not ({"dotprod", "i8mm", "sme2"} & facts["features"])'),
+            "You are content with one of dotprod and i8mm. It takes both, or sme2.",
+        ),
+        "cpu_always": (
+            _rules('not ({"dotprod", "i8mm"} <= facts["features"] or "sme2" in facts["features"])'),
+            "You blame the CPU even where no kernel was built. Until one is, what the CPU has does not matter.",
+        ),
+        "empty": (
+            "return []",
+            "You find nothing in the way, ever. Does each `if` append its word?",
+        ),
+        "other": (
+            'return ["bits"] if facts["bits"] != 4 else []',
+            "For {facts} your function gives {answer}. Expected {expected}.",
+        ),
+        "type": ('return "hint"', "Expected a list of words, received {received}."),
+        "raised": ('return facts["kernel"]', ""),
+    },
+)
+
+EXERCISES = (WHY_NOT, SMMLA_COUNT, VERDICT)
+
 QUIZ = read_quiz(
     "05",
-    "Quiz 05: what a map shows",
+    "Quiz 05: what a number can say",
     """
-A head of the vision tower looks, from every patch, at one empty corner. What follows?
-- The corner is important for the answer
-    Patches without content are a usual place to put attention that has nothing to do: shares must add up to 1, even when nothing is wanted.
-+ Nothing yet: its values may be near zero, or carry something global
-    A pattern says where from, not what, nor how much of it survives the next matrix.
-- The model is broken
-    Most trained towers have such heads.
-Why does this tower have no map "of the class token"?
-+ It has no such token: all its patches go on to the language model
-    Code that takes row 0 of DINO's attention takes the top left patch here.
-- It was removed by the conversion
-    The original in transformers has none either.
-- Its attention is in the language model
-    That one has no class token either; its words look at visual tokens.
-You choose the best of 24 heads on 100 scenes and report its score on the same scenes. What is wrong?
-- Nothing, if it is reported to the last digit
-    More digits do not make a biased number honest.
-- 100 scenes are never enough
-    They give an interval, as any number of them does.
-+ The best of many is partly luck: choose on one half, report the other
-    Else the luck is reported as if it were skill.
-Int4 moved 4 % of a head's attention elsewhere, and the answers stay as good. What do you conclude?
-- Quantisation is harmless
-    For this model and these questions. Another task may hang on what moved.
-+ These answers do not hang on what moved
-    That is what was measured, and no more.
-- The attention maps are of no use
-    They show what moved, and where: that is how one finds a conversion that went wrong.
+You install the stock MNN wheel on an Arm server with i8mm and chat with an int4 model. Does KleidiAI run?
+- Yes: the kernels are in the wheel and the CPU has what they need
+    Built is not enabled. MNN-LLM sets no hint, and without it MNN's own kernels run.
++ No: it is built, but nothing enables it in a chat
+    The hint CPU_ENABLE_KLEIDIAI is off unless a program sets it, or MNN was built with MNN_KLEIDIAI_DEFAULT_ON.
+- No: the wheel has no KleidiAI in it
+    It has: its symbols name some sixty micro-kernels.
+A new kernel executes 8 % fewer instructions and takes the same time. How can that be?
+- The count must be wrong
+    It is exact. It only is no time.
++ Something else sets the pace: memory, or a port that all the multiplications wait for
+    A CPU starts several instructions in a cycle. Those that were saved may have run beside others, for nothing.
+- The emulator is too slow to show the gain
+    Emulated seconds say nothing at all; this is about the real machine.
+A page reports 5.76 s without and 2.91 s with acceleration, one run each. What may you repeat?
+- Acceleration makes it 1.98 times as fast
+    On that phone, in that minute, the two runs had this ratio. A second run of each would have given another.
+- Nothing at all
+    It is a measurement, of one run. Say so, and it may be repeated.
++ One run each had a ratio of 1.98; how much of it would come again is not known
+    Without repetitions there is no interval. A ratio near 2 is unlikely to be chance alone, but nobody measured how unlikely.
+Why does KleidiAI decode with `sdot`, though the CPU has `smmla`?
++ Decode has one row, and half of each smmla tile would be zeros
+    One smmla does 32 multiply-adds of which 16 would count: as many as one sdot does.
+- `sdot` is more exact
+    Both add int8 products in int32, without any rounding.
+- `smmla` cannot read 4-bit weights
+    Neither can: weights are unpacked to int8 first, for both.
 """,
 )

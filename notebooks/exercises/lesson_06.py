@@ -1,291 +1,431 @@
-"""Exercises and quiz of notebook 06: what an instruction does, what an interval allows to say, and why KleidiAI does not run."""
+"""Exercises and quiz of notebook 06: packing for a tile, the inner loop of the i8mm kernel in C, and where GEMM begins to pay."""
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from labkit.base.errors import KernelError
 from labkit.lessons.cards import read_quiz
-from labkit.lessons.exercise import Attempt, Exercise, describe, read_mistakes, whole_number
-
-PRODUCTS = ((48, 192, 192), (3, 64, 32), (1, 704, 192), (64, 512, 128))
-
-
-def smmlas(rows: int, outputs: int, width: int) -> int:
-    """SMMLA instructions of a product; each fills a tile of 2 rows by 2 outputs, 8 deep."""
-    return (rows + 1) // 2 * (outputs // 2) * (width // 8)
-
-
-def examine_smmla_count(attempt: Attempt) -> None:
-    answers = [
-        whole_number(attempt(*product), "the number of instructions") for product in PRODUCTS
-    ]
-    for (rows, outputs, width), answer, expected in attempt.misses(
-        PRODUCTS, answers, [smmlas(*product) for product in PRODUCTS]
-    ):
-        raise attempt.wrong(
-            "other", rows=rows, outputs=outputs, width=width, answer=answer, expected=expected
-        )
-
-
-SMMLA_COUNT = Exercise(
-    id="06.2",
-    title="How many smmla?",
-    minutes=5,
-    usage="smmla_count(rows, outputs, width)",
-    examine=examine_smmla_count,
-    why_right=(
-        "Tiles of two rows by two outputs, eight deep: 32 multiply-adds each, if the tile is full. With an odd number of rows the last "
-        "tile is half zeros, and with one row every tile is: 16 useful multiply-adds of 32, which is what one `sdot` does. So a kernel "
-        "for one row, decode's, loses nothing by using `sdot`, and needs no second row to be made up."
-    ),
-    hints=(
-        "How many rows, outputs and columns of the width does one instruction take in?",
-        "2 rows, 2 outputs, 8 columns. Outputs and width divide evenly here; rows may not, and a half-full tile costs a whole instruction.",
-        "`(rows + 1) // 2` tiles downwards, `outputs // 2` across, `width // 8` deep; multiply.",
-    ),
-    task="Instructions of an int8 product of (rows, width) by (width, outputs); outputs even, width a multiple of 8.",
-    solution_source="""\
-def smmla_count(rows, outputs, width):
-    tiles_down = (rows + 1) // 2  # an odd row takes a tile of its own, half empty
-    return tiles_down * (outputs // 2) * (width // 8)
-""",
-    mistakes=read_mistakes("""
-rounded_down: return rows // 2 * (outputs // 2) * (width // 8)
-    You round the rows down. With three rows the third needs instructions too, and one row alone needs more than none: a tile that is half
-    empty costs as much as a full one.
-macs: return rows * outputs * width
-    You count multiply-adds. One smmla does 32 of them: 2 rows by 2 outputs by 8 deep.
-divided: return rows * outputs * width // 32
-    You divide the multiply-adds by 32. That is right when all tiles are full; an odd last row still takes whole instructions.
-sdots: return rows * outputs * width // 16
-    You count 16 multiply-adds for each: sdot's, or a tile of its own for every row. One smmla does 2 rows by 2 outputs by 8 deep.
-one_output: return (rows + 1) // 2 * outputs * (width // 8)
-    You give each output a tile of its own. A tile holds two outputs.
-deep: return (rows + 1) // 2 * (outputs // 2) * width
-    You let an instruction go one column deep. It takes 8 columns of the width at once.
-other: return (rows + 3) // 4 * (outputs // 2) * (width // 8)
-    For {rows} rows, {outputs} outputs and a width of {width} your function gives {answer}. Expected {expected}.
-float: return rows / 2 * outputs / 2 * width / 8
-type: return "many"
-"""),
+from labkit.lessons.exercise import (
+    Attempt,
+    Exercise,
+    Untried,
+    array_of,
+    describe,
+    near,
+    read_mistakes,
+    whole_number,
 )
 
-INTERVALS = (
-    (1.10, 1.30, 0.02), (0.95, 1.20, 0.02), (0.70, 0.90, 0.02), (1.01, 1.05, 0.02), (0.97, 0.99, 0.02), (0.60, 1.90, 0.02),
-    (1.03, 1.20, 0.1), (0.92, 0.97, 0.1), (1.03, 1.08, 0.02),
-)  # fmt: skip
+RNG = np.random.default_rng(2)
+BLOCKS = [
+    np.arange(128).reshape(4, 32) % 16,
+    RNG.integers(0, 16, (4, 32)),
+    np.full((4, 32), 8) + np.arange(4)[:, None],
+]
 
 
-def sentence(low: float, high: float, margin: float) -> str:
-    """As `labkit.base.stats.Ratio.verdict`."""
-    return "faster" if low > 1 + margin else "slower" if high < 1 - margin else "undecided"
+def packed(codes: np.ndarray) -> np.ndarray:
+    """As `labkit.kernels.reference.pack`, one block."""
+    nibbles = (codes ^ 8).reshape(4, 2, 2, 8)  # output, half, i, j
+    return (nibbles[:, 0] | nibbles[:, 1] << 4).transpose(1, 0, 2).reshape(64).astype(np.uint8)
 
 
-def examine_verdict(attempt: Attempt) -> None:
-    answers = [attempt(*interval) for interval in INTERVALS]
-    for answer in answers:
-        if not isinstance(answer, str) or answer not in {"faster", "slower", "undecided"}:
-            raise attempt.wrong("type", received=describe(answer))
-    for (low, high, margin), answer, expected in attempt.misses(
-        INTERVALS, answers, [sentence(*interval) for interval in INTERVALS]
+def examine_pack(attempt: Attempt) -> None:
+    answers = [array_of(attempt(codes), "the packed bytes", (64,)) for codes in BLOCKS]
+    cases = [(codes,) for codes in BLOCKS]
+    for (codes,), answer, expected in attempt.misses(
+        cases, answers, [packed(codes) for codes in BLOCKS], same=near
     ):
+        at = int(np.flatnonzero(answer != expected)[0])
+        i, output, j = at // 32, at // 8 % 4, at % 8
+        low, high = codes[output, 8 * i + j], codes[output, 16 + 8 * i + j]
         raise attempt.wrong(
-            "other", low=low, high=high, margin=margin, answer=answer, expected=expected
-        )
+            "other", at=at, answer=int(answer[at]), expected=int(expected[at]), output=output, low=low, high=high,
+            first=8 * i + j, second=16 + 8 * i + j,
+        )  # fmt: skip
 
 
-VERDICT = Exercise(
-    id="06.3",
-    title="Faster, slower, or undecided?",
-    minutes=4,
-    usage="verdict(low, high, margin)",
-    examine=examine_verdict,
-    why_right=(
-        "A verdict must hold at both ends of the interval. Where one end says faster and the other slower, the measurement has not "
-        "decided, and more pairs or a quieter machine are needed. The margin keeps a difference that the harness itself could make, a "
-        "few hundredths, from being called a gain. Undecided is a result, and an honest one."
-    ),
-    hints=(
-        "The truth lies somewhere between `low` and `high`. When is it beyond 1 wherever it lies?",
-        "Faster: even the low end lies above `1 + margin`. Slower: even the high end lies below `1 - margin`.",
-        'Two `if`s that return, and `return "undecided"` after them.',
-    ),
-    task='"faster", "slower" or "undecided", from the interval of the speed-up (baseline time / candidate time).',
-    solution_source="""\
-def verdict(low, high, margin):
-    if low > 1 + margin:
-        return "faster"
-    if high < 1 - margin:
-        return "slower"
-    return "undecided"
-""",
-    mistakes=read_mistakes("""
-middle: return "faster" if (low + high) / 2 > 1 + margin else "slower" if (low + high) / 2 < 1 - margin else "undecided"
-    You judge by the middle of the interval. The truth may lie at either end: both have to agree.
-no_margin: return "faster" if low > 1 else "slower" if high < 1 else "undecided"
-    You leave the margin out. A gain of one hundredth is within what the harness itself can make.
-ends: return "faster" if high > 1 + margin else "slower" if low < 1 - margin else "undecided"
-    You ask the far ends: faster if `high` is. Then a very wide interval, which knows nothing, is called faster. Ask the near ends.
-swapped: return "slower" if low > 1 + margin else "faster" if high < 1 - margin else "undecided"
-    You have it the wrong way round. The speed-up is the baseline's time over the candidate's: above 1 the candidate took less time.
-never: return "undecided"
-    You never decide. An interval from 1.10 to 1.30 lies above 1 with both its ends.
-always: return "faster" if low > 1 + margin else "slower"
-    You call everything slower that is not faster. An interval around 1 has decided nothing.
-other: return "faster" if low > 1 + 2 * margin else "slower" if high < 1 - margin else "undecided"
-    For an interval from {low} to {high} and a margin of {margin} your function says {answer}. Expected {expected}.
-type: return "same"
-    Expected one of the texts "faster", "slower", "undecided", received {received}.
-"""),
-)
-
-ARM = {"dotprod", "i8mm"}
-FINE = {"built": True, "hint": True, "features": ARM, "memory": "low", "bits": 4, "width": 192}
-CASES = (
-    FINE, FINE | {"hint": False}, FINE | {"features": {"dotprod"}}, FINE | {"features": {"i8mm"}}, FINE | {"features": {"sme2"}},
-    FINE | {"memory": "normal"}, FINE | {"bits": 8}, FINE | {"width": 80}, FINE | {"built": False, "features": set()},
-    FINE | {"hint": False, "features": set(), "memory": "normal", "bits": 8, "width": 20},
-)  # fmt: skip
-
-
-def obstacles(facts: dict[str, object]) -> list[str]:
-    """Everything that is in the way, in order."""
-    features = facts["features"]
-    assert isinstance(features, set)
-    able = features >= ARM or "sme2" in features
-    found = {
-        "not built": not facts["built"],
-        "hint": not facts["hint"],
-        "cpu": bool(facts["built"]) and not able,
-        "memory": facts["memory"] != "low",
-        "bits": facts["bits"] != 4,
-        "width": facts["width"] not in range(0, 1 << 20, 32),
-    }
-    return [name for name, there in found.items() if there]
-
-
-def examine_why_not(attempt: Attempt) -> None:
-    answers = [attempt(facts) for facts in CASES]
-    for answer in answers:
-        if not isinstance(answer, (list, tuple)):
-            raise attempt.wrong("type", received=describe(answer))
-    lists = [list(answer) for answer in answers]
-    for (facts,), answer, expected in attempt.misses(
-        [(facts,) for facts in CASES], lists, [obstacles(facts) for facts in CASES]
-    ):
-        told = describe({**facts, "features": sorted(facts["features"])}, short=True)
-        raise attempt.wrong("other", facts=told, answer=answer, expected=expected)
-
-
-def _rules(cpu: str) -> str:
-    """A body with all conditions, and this one for the CPU."""
-    rules = f'"not built": not facts["built"], "hint": not facts["hint"], "cpu": {cpu}, "memory": facts["memory"] != "low", '
-    rules += '"bits": facts["bits"] != 4, "width": facts["width"] % 32 != 0'
-    return f"return [name for name, there in {{{rules}}}.items() if there]"
-
-
-WHY_NOT = Exercise(
+PACK = Exercise(
     id="06.1",
-    title="Why does it not run?",
+    title="Pack for the tile",
     minutes=6,
-    usage="why_not(facts)",
-    examine=examine_why_not,
+    usage="pack_block(codes)",
+    examine=examine_pack,
     why_right=(
-        "Built, enabled and running are different facts, and MNN falls back silently at each step. Whoever stops at the first obstacle "
-        "mends that one, measures again, and still measures the baseline: so name them all. `labkit kleidiai` does, for every layer."
+        "One load of 16 bytes brings eight columns of two outputs, which is half of what an `smmla` multiplies, and twice: once in the "
+        "low halves, once in the high ones. A shift by four or a mask turns either into int8 at once. Nothing is shuffled in the loop, "
+        "because it was shuffled here, once, when the weights were loaded: that is what packing is for. And both halves come out as "
+        "sixteen times the value, which costs nothing, for the scale was divided by sixteen."
     ),
     hints=(
-        "Start with an empty list, and append a word for each condition that does not hold. One `if` for each, no `else`.",
-        'The CPU will do with dotprod *and* i8mm, or with sme2 alone: `{"dotprod", "i8mm"} <= facts["features"]` tests for both.',
-        'A library that was not built with KleidiAI may well stand on a CPU of another kind: ask for "cpu" only when it is built.',
+        "Begin with `nibbles = codes ^ 8`, and take the two halves apart: columns 0 to 15 go low, columns 16 to 31 go high, `<< 4`.",
+        "Now you have 4 outputs by 16 bytes. Which eight of them come first? Columns 0 to 7 of output 0, then 0 to 7 of output 1, …",
+        "`.reshape(4, 2, 8)` is output, i, j. The order wanted is i, output, j: `.transpose(1, 0, 2).reshape(64)`.",
     ),
-    task='All that keeps KleidiAI from running, in this order: "not built", "hint", "cpu", "memory", "bits", "width"; else [].',
+    task="Codes (4, 32), whole numbers 0 to 15, as 64 bytes: byte [i][output][j] has columns 8i+j (low half) and 16+8i+j (high half).",
     solution_source="""\
-def why_not(facts):
-    reasons = []
-    if not facts["built"]:
-        reasons.append("not built")
-    if not facts["hint"]:
-        reasons.append("hint")
-    able = {"dotprod", "i8mm"} <= facts["features"] or "sme2" in facts["features"]
-    if facts["built"] and not able:
-        reasons.append("cpu")
-    if facts["memory"] != "low":
-        reasons.append("memory")
-    if facts["bits"] != 4:
-        reasons.append("bits")
-    if facts["width"] % 32:
-        reasons.append("width")
-    return reasons
+def pack_block(codes):
+    nibbles = codes ^ 8                              # 4 bits of code - 8, as two's complement
+    both = nibbles[:, :16] | nibbles[:, 16:] << 4    # output, byte
+    return both.reshape(4, 2, 8).transpose(1, 0, 2).reshape(64).astype("uint8")
 """,
+    mistakes=read_mistakes("""
+not_centred: return (codes[:, :16] | codes[:, 16:] << 4).reshape(4, 2, 8).transpose(1, 0, 2).reshape(64)
+    You pack the codes themselves. The kernel reads a nibble as a number from -8 to 7: flip its highest bit, `codes ^ 8`, which is code - 8
+    as two's complement of four bits.
+row_by_row: return ((codes ^ 8)[:, :16] | (codes ^ 8)[:, 16:] << 4).reshape(64)
+    Your halves are right and the tile's order is not: all 16 bytes of output 0 come first. Then a load of 16 bytes brings one output; smmla
+    wants two. Eight bytes of each output, one after the other.
+neighbours: return ((codes ^ 8)[:, ::2] | (codes ^ 8)[:, 1::2] << 4).reshape(4, 2, 8).transpose(1, 0, 2).reshape(64)
+    You put neighbours, columns 0 and 1, into one byte. Then a shift leaves every other column, and the activations would have to be
+    shuffled to match. Put column 16 above column 0.
+swapped: return ((codes ^ 8)[:, 16:] | (codes ^ 8)[:, :16] << 4).reshape(4, 2, 8).transpose(1, 0, 2).reshape(64)
+    Low and high half are exchanged: columns 0 to 15 belong into the low halves.
+outputs_last: return ((codes ^ 8)[:, :16] | (codes ^ 8)[:, 16:] << 4).reshape(4, 2, 8).transpose(1, 2, 0).reshape(64)
+    You put the four outputs of one column side by side. That suits a kernel that takes four outputs and one column at a time; smmla goes
+    eight columns deep: eight columns of an output lie together.
+other: return np.zeros(64, np.uint8)
+    Byte {at} is {answer}, expected {expected}: it belongs to output {output}, with column {first} (code {low}) in its low half and column
+    {second} (code {high}) in its high half.
+type: return list(range(64))
+shape: return np.zeros((4, 16), np.uint8)
+"""),
+)
+
+# ---- the inner loop, in C
+
+SOLUTION = """
+for (int step = 0; step < 4; step++)
+    for (int j = 0; j < 2; j++) {
+        int8x16_t bytes = vld1q_s8(w->nibbles[step % 2][2 * j]);
+        int8x16_t weights = step < 2 ? vshlq_n_s8(bytes, 4) : vandq_s8(bytes, vdupq_n_s8(-16));
+        for (int i = 0; i < pairs; i++)
+            tile[i][j] = vmmlaq_s32(tile[i][j], two_rows(a, next, i, step), weights);
+    }
+for (int k = 0; k < 2 * pairs; k++) {
+    float32x4_t dot = vcvtq_f32_s32(four_outputs(tile[k / 2], k % 2));
+    float sum = sums(a + k / 4 * next, 4)[k % 4];
+    total[k] += vld1q_f32(w->scale) * dot;
+    total[k] += vld1q_f32(w->offset) * sum;
+}
+"""
+
+
+def kernel_source(inner: str) -> str:
+    """The C file with this text between its two marks."""
+    from labkit.kernels.running import FOLDER
+
+    text = (FOLDER / "i8mm.c").read_text(encoding="utf-8")
+    return re.sub(
+        r"(?<=/\* inner loop begins \*/\n).*(?= +/\* inner loop ends \*/)",
+        lambda _: inner.strip("\n") + "\n",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+@lru_cache(maxsize=1)
+def problems() -> list[Any]:
+    """What a learner's kernel is tried on: four, eight and twelve rows, one block and several."""
+    from labkit.kernels.running import example
+
+    return [
+        example(*shape, kernel="i8mm_gemm", seed=7)
+        for shape in ((4, 8, 32), (8, 8, 96), (12, 12, 64))
+    ]
+
+
+@lru_cache(maxsize=64)
+def outcome(inner: str) -> tuple[np.ndarray, ...]:
+    """What the kernel with this inner loop gives."""
+    from labkit.kernels.running import build, solve
+
+    return tuple(
+        result
+        for _, result in solve(
+            problems(), program=build({"i8mm.c": kernel_source(inner)}), timeout_s=10
+        )
+    )
+
+
+def variants(problem: Any) -> dict[str, np.ndarray]:
+    """What a kernel gives that makes one of the usual mistakes, or ("right") none."""
+    from labkit.kernels import reference
+
+    a, row_scale = reference.quantize_rows(problem.x)
+    linear = problem.linear
+    (rows, width), outputs = a.shape, len(linear.codes)
+    blocks = a.reshape(rows, -1, 32).astype(float)
+    codes = linear.codes.reshape(outputs, -1, 32).astype(int)
+    signed, unsigned, halves = codes - 8, codes ^ 8, np.roll(codes - 8, 16, axis=2)
+
+    def total(
+        weights: np.ndarray, *, times: float = 1, offset: float = 1, order: Any = lambda dots: dots
+    ) -> np.ndarray:
+        dots = order(np.einsum("rbk,nbk->rnb", blocks, weights)) * linear.scale * times
+        return (
+            (dots + offset * reference.offsets(linear) * blocks.sum(2)[:, None]).sum(2)
+            * row_scale[:, None]
+        ).astype(np.float32)
+
+    def exchanged(dots: np.ndarray) -> np.ndarray:
+        return dots.reshape(rows // 2, 2, outputs // 2, 2, -1).swapaxes(1, 3).reshape(dots.shape)
+
+    def one_too_few(dots: np.ndarray) -> np.ndarray:
+        return dots.reshape(rows, -1, 4, width // 32)[:, :, [0, 1, 1, 2]].reshape(dots.shape)
+
+    return {
+        "right": total(signed), "no_zero_point": total(signed, offset=0), "operands": total(signed, order=exchanged),
+        "tile_order": total(signed, order=one_too_few), "halves": total(halves), "not_shifted": total(signed, times=1 / 16),
+        "unsigned": total(unsigned, times=1 / 16), "unsigned_at_top": total(unsigned),
+        "no_multiply": total(signed, times=0), "all_zero": total(signed, times=0, offset=0),
+    }  # fmt: skip
+
+
+def examine_inner_loop(attempt: Attempt) -> None:
+    inner = attempt()
+    if not isinstance(inner, str):
+        raise attempt.wrong("type", received=describe(inner))
+    try:
+        found = outcome(inner)
+    except KernelError as error:
+        said = str(error).replace("`", "'")
+        if "Type: " in said:
+            raise Untried(
+                "no_compiler", f"{said} Until then, read the solution and the recorded results."
+            ) from None
+        if "did not compile" in said:
+            raise attempt.wrong("compile", said=said.split("error: ")[-1].strip()[:200]) from None
+        raise attempt.wrong(
+            "ended",
+            said="it took too long"
+            if "took longer" in said
+            else "it was killed, as after a wild address",
+        ) from None
+    expected = [variants(problem) for problem in problems()]
+    for kind in expected[0]:
+        if all(
+            np.allclose(result, told[kind], rtol=1e-3, atol=1e-3)
+            for result, told in zip(found, expected, strict=True)
+        ):
+            if kind == "right":
+                return
+            raise attempt.wrong("unsigned" if kind == "unsigned_at_top" else kind)
+    wrong = np.mean(
+        [
+            ~np.isclose(result, told["right"], rtol=1e-3, atol=1e-3)
+            for result, told in zip(found[2:], expected[2:], strict=True)
+        ]
+    )
+    raise attempt.wrong(
+        "other",
+        share=f"{wrong:.0%}",
+        answer=f"{found[0][0, 0]:.3f}",
+        expected=f"{expected[0]['right'][0, 0]:.3f}",
+    )
+
+
+def body(*changes: tuple[str, str]) -> str:
+    """A body that returns the solution with some changes."""
+    text = SOLUTION
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    return f"return {text!r}"
+
+
+UNPACK = "step < 2 ? vshlq_n_s8(bytes, 4) : vandq_s8(bytes, vdupq_n_s8(-16))"
+INNER_LOOP = Exercise(
+    id="06.2",
+    title="The inner loop of the i8mm kernel",
+    minutes=6,
+    usage="inner_loop()",
+    examine=examine_inner_loop,
+    why_right=(
+        "Unpack, multiply, correct. The unpacked weights serve all pairs of rows before the next ones are loaded, so with eight rows "
+        "four `smmla` share one shift or mask. The sums `tile[i][j]` are whole numbers, and stay in registers for a block. Then the "
+        "block's scale makes them float, and its offset times the sum of the activations corrects for the zero point: once for four "
+        "outputs, not once for each weight."
+    ),
+    hints=(
+        (
+            "Four steps of eight columns, two pairs of outputs: load 16 bytes at `w->nibbles[step % 2][2 * j]`. Steps 0 and 1 are in "
+            "the low halves, `vshlq_n_s8(bytes, 4)`; 2 and 3 in the high ones, `vandq_s8(bytes, vdupq_n_s8(-16))`."
+        ),
+        "For each pair of rows: `tile[i][j] = vmmlaq_s32(tile[i][j], two_rows(a, next, i, step), weights)`. The rows come first.",
+        "Then for each row `k`: the whole numbers as float times `vld1q_f32(w->scale)`, plus `vld1q_f32(w->offset)` times `sums(…)`.",
+    ),
+    task="The C text between the two marks: unpack, multiply, correct. Return it as one string.",
+    solution_source=f'def inner_loop():\n    return """{SOLUTION}"""\n',
     mistakes={
-        "first": (
-            _rules(
-                'facts["built"] and not ({"dotprod", "i8mm"} <= facts["features"] or "sme2" in facts["features"])'
-            )
-            + "[:1]",
-            "You stop at the first reason. Whoever mends that one alone still measures the baseline: name all of them.",
+        "no_zero_point": (
+            body(("    total[k] += vld1q_f32(w->offset) * sum;\n", "    (void)sum;\n")),
+            (
+                "The zero-point correction is missing. Your result is the scaled product of the codes minus 8; what a weight is at "
+                "code 8, `w->offset`, times the sum of the block's activations still has to be added."
+            ),
         ),
-        "i8mm_only": (
-            _rules('facts["built"] and not ({"i8mm", "sme2"} & facts["features"])'),
-            "You ask for i8mm alone. MNN wants dotprod as well: prefill's kernels use i8mm, decode's use dotprod.",
+        "unsigned": (
+            body(
+                (
+                    UNPACK,
+                    "step < 2 ? vandq_s8(bytes, vdupq_n_s8(15)) : vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(bytes), 4))",
+                )
+            ),
+            (
+                "You read the nibbles as unsigned, 0 to 15. They are two's complement, -8 to 7: shift the low ones to the top of the "
+                "byte with `vshlq_n_s8`, so that their sign bit becomes the byte's."
+            ),
         ),
-        "no_sme2": (
-            _rules('facts["built"] and not {"dotprod", "i8mm"} <= facts["features"]'),
-            "You leave SME2 out. A CPU with sme2 runs KleidiAI's SME2 kernels, whatever else it has.",
+        "not_shifted": (
+            body((UNPACK, "step < 2 ? vshrq_n_s8(vshlq_n_s8(bytes, 4), 4) : vshrq_n_s8(bytes, 4)")),
+            (
+                "Your weights are right, and the result is a sixteenth too small in its product: `w->scale` was divided by 16 because "
+                "the kernel leaves each weight where it is, at the top of its byte. Leave out the shift back: it is one instruction "
+                "less, too."
+            ),
         ),
-        "either": (
-            _rules('facts["built"] and not ({"dotprod", "i8mm", "sme2"} & facts["features"])'),
-            "You are content with one of dotprod and i8mm. It takes both, or sme2.",
+        "operands": (
+            body(("two_rows(a, next, i, step), weights", "weights, two_rows(a, next, i, step)")),
+            (
+                "The tile lies the wrong way round: rows and outputs are exchanged in each two by two. In `vmmlaq_s32(sums, x, y)` x "
+                "gives the rows of the tile and y its columns: first the activations, then the weights."
+            ),
         ),
-        "cpu_always": (
-            _rules('not ({"dotprod", "i8mm"} <= facts["features"] or "sme2" in facts["features"])'),
-            "You blame the CPU even where no kernel was built. Until one is, what the CPU has does not matter.",
+        "tile_order": (
+            body(("[step % 2][2 * j]", "[step % 2][j]")),
+            (
+                "Wrong tile order: your second load begins at output 1, so outputs 1 and 2 are multiplied where 2 and 3 should be. A "
+                "load of 16 bytes takes two outputs: the next one begins at `2 * j`."
+            ),
         ),
-        "empty": (
-            "return []",
-            "You find nothing in the way, ever. Does each `if` append its word?",
+        "halves": (
+            body((UNPACK, "step < 2 ? vandq_s8(bytes, vdupq_n_s8(-16)) : vshlq_n_s8(bytes, 4)")),
+            (
+                "The halves are exchanged: steps 0 and 1, columns 0 to 15, are in the low halves of the bytes, which a shift by four "
+                "brings up; steps 2 and 3 are in the high ones."
+            ),
+        ),
+        "no_multiply": (
+            body(("    total[k] += vld1q_f32(w->scale) * dot;\n", "    (void)dot;\n")),
+            "Only the zero-point correction arrives. Are the sums in `tile` scaled and added to `total[k]`?",
+        ),
+        "all_zero": (
+            "return 'for (int k = 0; k < pairs; k++) {}'",
+            "The result is zero everywhere: nothing was added to `total[k]`.",
         ),
         "other": (
-            'return ["bits"] if facts["bits"] != 4 else []',
-            "For {facts} your function gives {answer}. Expected {expected}.",
+            body(("[step % 2][2 * j]", "[0][2 * j]")),
+            (
+                "{share} of the results are wrong, and as no usual mistake would make them: the first is {answer}, expected "
+                "{expected}. Does each of the four steps read its own columns, and each row `k` its own sum?"
+            ),
         ),
-        "type": ('return "hint"', "Expected a list of words, received {received}."),
-        "raised": ('return facts["kernel"]', ""),
+        "compile": (body(("vmmlaq_s32", "vmmla_s32")), "It does not compile: {said}."),
+        "ended": (
+            "return '*(volatile int *)8 = 0;'",
+            "The kernel did not come to its end: {said}.",
+        ),
+        "type": ("return ['for']", "Expected the C text as one string, received {received}."),
     },
 )
 
-EXERCISES = (WHY_NOT, SMMLA_COUNT, VERDICT)
+# ---- where GEMM begins to pay
+
+CROSSINGS = ((20436, 37292), (100, 390), (100, 150), (100, 100), (7, 27), (10, 29), (100, 300))
+
+
+def first_rows(gemv: int, tile: int) -> int:
+    """The smallest number of rows for which tiles of four rows take fewer instructions than row after row."""
+    return next(rows for rows in range(1, 100) if -(-rows // 4) * tile < rows * gemv)
+
+
+def examine_crossover(attempt: Attempt) -> None:
+    answers = [whole_number(attempt(*case), "the number of rows") for case in CROSSINGS]
+    for (gemv, tile), answer, expected in attempt.misses(
+        CROSSINGS, answers, [first_rows(*case) for case in CROSSINGS]
+    ):
+        raise attempt.wrong("other", gemv=gemv, tile=tile, answer=answer, expected=expected)
+
+
+CROSSOVER = Exercise(
+    id="06.3",
+    title="From which row on does GEMM pay?",
+    minutes=4,
+    usage="crossover(gemv, tile)",
+    examine=examine_crossover,
+    why_right=(
+        "A tile costs the same whether one of its rows is of use or all four, so GEMM has to be cheaper than as many rows of GEMV as "
+        "there are: within the first tile that is the first number of rows with `rows * gemv > tile`. That is why an engine has both "
+        "kernels, and takes GEMV for decoding, which has one row, and GEMM for a prompt."
+    ),
+    hints=(
+        "GEMV: every row costs `gemv`. GEMM: every begun tile of four rows costs `tile`.",
+        "Try it: for 1, 2, 3, … rows compare `rows * gemv` with `tiles * tile`. How many tiles do 1, 4, 5 rows take?",
+        "`(rows + 3) // 4` tiles. Return the first number of rows at which GEMM takes strictly fewer instructions.",
+    ),
+    task="Smallest number of rows at which tiles of four rows take fewer instructions than GEMV row by row; tile < 4 * gemv.",
+    solution_source="""\
+def crossover(gemv, tile):
+    rows = 1
+    while (rows + 3) // 4 * tile >= rows * gemv:
+        rows += 1
+    return rows
+""",
+    mistakes=read_mistakes("""
+shared: return next(m for m in range(1, 100) if m * tile / 4 < m * gemv)
+    You share a tile's cost among its rows even where it has fewer than four. A tile with one row of use costs as much as a full one.
+equal: return next(m for m in range(1, 100) if (m + 3) // 4 * tile <= m * gemv)
+    You stop where both cost the same, as a division rounded up does. Asked is where GEMM takes fewer.
+full: return 4
+    You wait until a tile is full. GEMM pays as soon as the tile costs less than its rows one by one.
+rounded_down: return max(1, tile // gemv)
+    You divide and round down: at that number of rows GEMV is still cheaper, or at best as cheap.
+other: return 2
+    For {gemv} instructions a row and {tile} a tile your function gives {answer}. Expected {expected}.
+float: return tile / gemv + 1
+type: return "four"
+"""),
+)
+
+EXERCISES = (PACK, INNER_LOOP, CROSSOVER)
 
 QUIZ = read_quiz(
     "06",
-    "Quiz 06: what a number can say",
+    "Quiz 06: inside a kernel",
     """
-You install the stock MNN wheel on an Arm server with i8mm and chat with an int4 model. Does KleidiAI run?
-- Yes: the kernels are in the wheel and the CPU has what they need
-    Built is not enabled. MNN-LLM sets no hint, and without it MNN's own kernels run.
-+ No: it is built, but nothing enables it in a chat
-    The hint CPU_ENABLE_KLEIDIAI is off unless a program sets it, or MNN was built with MNN_KLEIDIAI_DEFAULT_ON.
-- No: the wheel has no KleidiAI in it
-    It has: its symbols name some sixty micro-kernels.
-A new kernel executes 8 % fewer instructions and takes the same time. How can that be?
-- The count must be wrong
-    It is exact. It only is no time.
-+ Something else sets the pace: memory, or a port that all the multiplications wait for
-    A CPU starts several instructions in a cycle. Those that were saved may have run beside others, for nothing.
-- The emulator is too slow to show the gain
-    Emulated seconds say nothing at all; this is about the real machine.
-A page reports 5.76 s without and 2.91 s with acceleration, one run each. What may you repeat?
-- Acceleration makes it 1.98 times as fast
-    On that phone, in that minute, the two runs had this ratio. A second run of each would have given another.
-- Nothing at all
-    It is a measurement, of one run. Say so, and it may be repeated.
-+ One run each had a ratio of 1.98; how much of it would come again is not known
-    Without repetitions there is no interval. A ratio near 2 is unlikely to be chance alone, but nobody measured how unlikely.
-Why does KleidiAI decode with `sdot`, though the CPU has `smmla`?
-+ Decode has one row, and half of each smmla tile would be zeros
-    One smmla does 32 multiply-adds of which 16 would count: as many as one sdot does.
-- `sdot` is more exact
-    Both add int8 products in int32, without any rounding.
-- `smmla` cannot read 4-bit weights
-    Neither can: weights are unpacked to int8 first, for both.
+Why are weights packed in eights of columns, output beside output?
+- So that they take fewer bytes
+    Packing moves bytes about; there are as many before as after.
++ So that one load brings what one multiply instruction takes, in the order in which it takes it
+    An smmla multiplies two outputs, eight columns deep: 16 bytes that lie together.
+- So that the compiler can find vectors by itself
+    The intrinsics name every vector. The compiler only gives them registers.
+A weight has a zero point. What does that cost the inner loop?
++ Nothing: a sum over each block of activations, made once, corrects for it
+    The sum of a times offset is offset times the sum of a, and all outputs share that sum.
+- One subtraction for each weight
+    That is what the sum trick saves.
+- One more smmla for each
+    The correction is one float multiply-add for four outputs and a block of 32 columns.
+For one row, the i8mm kernel takes exactly as many instructions as the dotprod kernel. Why?
+- The compiler turned smmla into sdot
+    The counts say otherwise: one has smmla and no sdot.
+- The weights have to be read either way
+    They have, and eight rows share that reading; but here the multiplications themselves are as many.
++ Half of each tile is wasted: 16 of its 32 multiply-adds are of use, which is what an sdot does
+    A tile has two rows, and there is but one.
+A static model says 18 multiply-adds a cycle for a kernel. What do you know?
+- The kernel does 18 on that core
+    Nobody ran it. Caches, memory and what else the machine does are not in the model.
+- Nothing, it is only a model
+    It names the busiest port, and what could not be faster whatever the memory does.
++ What the core's ports allow if every load hits the first cache: a bound, and a guess at what sets it
+    It says where to look, and never replaces a measurement.
 """,
 )

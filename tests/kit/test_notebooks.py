@@ -21,7 +21,7 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 
 def test_there_are_notebooks(path: Path) -> None:
-    assert {"00_start_here", "03_convert_qwen2_vl"} <= {p.stem for p in NOTEBOOKS}
+    assert {"00_start_here", "02_convert_qwen2_vl"} <= {p.stem for p in NOTEBOOKS}
     assert path in NOTEBOOKS
 
 

@@ -12,7 +12,7 @@ import pytest
 from labkit.lessons.catalogue import EXERCISES, LESSONS, QUIZZES
 from labkit.lessons.exercise import Exercise
 
-lesson_00, lesson_03 = LESSONS["lesson_00"], LESSONS["lesson_03"]
+lesson_00, lesson_02 = LESSONS["lesson_00"], LESSONS["lesson_02"]
 MISTAKES = [(exercise, kind) for exercise in EXERCISES.values() for kind in exercise.mistakes]
 
 
@@ -193,7 +193,7 @@ def test_visual_tokens_agree_with_the_patches_that_labkit_cuts() -> None:
         assert lesson_00.tokens_of(height, width) * MERGE_SIZE**2 == patches
 
 
-# 03.1 is judged by what the numbers do, so other right ways must pass as well.
+# 02.2 is judged by what the numbers do, so other right ways must pass as well.
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_other_right_ways_to_quantise(rounding: Any, dtype: Any, precision: Any)
             float(block.min()),
         ]
 
-    assert EXERCISES["03.1"].judge(quantise_block).text == ""
+    assert EXERCISES["02.2"].judge(quantise_block).text == ""
 
 
 def test_a_scale_of_zero_passes_where_codes_are_right() -> None:
@@ -220,17 +220,17 @@ def test_a_scale_of_zero_passes_where_codes_are_right() -> None:
         codes = np.round((block - block.min()) / scale) if scale else np.zeros(block.shape)
         return codes.astype(int), scale, block.min()
 
-    assert EXERCISES["03.1"].judge(quantise_block).status == "right"
+    assert EXERCISES["02.2"].judge(quantise_block).status == "right"
 
 
 def test_the_blocks_show_what_they_should() -> None:
-    for block in lesson_03.BLOCKS.values():
+    for block in lesson_02.BLOCKS.values():
         assert block.dtype == np.float32
         assert 32 <= block.size <= 64
-    assert lesson_03.POSITIVE_BLOCK.min() > 0
-    assert lesson_03.WEIGHT_BLOCK.min() < 0 < lesson_03.WEIGHT_BLOCK.max()
-    others = np.delete(lesson_03.OUTLIER_BLOCK, 7)
-    assert lesson_03.OUTLIER_BLOCK[7] > 4 * np.abs(others).max()
+    assert lesson_02.POSITIVE_BLOCK.min() > 0
+    assert lesson_02.WEIGHT_BLOCK.min() < 0 < lesson_02.WEIGHT_BLOCK.max()
+    others = np.delete(lesson_02.OUTLIER_BLOCK, 7)
+    assert lesson_02.OUTLIER_BLOCK[7] > 4 * np.abs(others).max()
 
 
 @pytest.mark.parametrize("quiz", QUIZZES.values(), ids=lambda quiz: quiz.id)

@@ -109,26 +109,26 @@ def test_every_card_has_text_and_html() -> None:
         assert "<svg" not in bundle["text/html"]  # pages that show notebooks drop it
 
 
-@pytest.mark.parametrize("asked", ["03.9", "3.1", 3.1, None, "", "<b>", object])
+@pytest.mark.parametrize("asked", ["02.9", "3.1", 3.1, None, "", "<b>", object])
 def test_unknown_numbers_are_answered(asked: Any) -> None:
     for call in (lessons.check, lessons.hint, lessons.solution, lessons.quiz):
         text = str(call(asked))
         assert "Expected one of" in text
-    assert "Did you mean `03.1`?" in " ".join(
+    assert "Did you mean `02.2`?" in " ".join(
         str(lessons.check("3.1")).split()
     )  # however its lines are broken
     assert "<b>" not in lessons.check("<b>")._repr_html_()
 
 
 def test_hints_come_one_after_the_other() -> None:
-    total = len(EXERCISES["03.1"].hints)
+    total = len(EXERCISES["02.2"].hints)
     for number in range(1, total + 1):
-        card = lessons.hint("03.1")
-        assert card.title.startswith(f"Hint {number} of {total}: 03.1")
-        assert [fold.text for fold in card.folds] == list(EXERCISES["03.1"].hints[:number])
-    assert str(lessons.hint("03.1")) == str(card)  # the last one stays
-    assert 'lessons.solution("03.1")' in str(card)
-    assert "Hint 1 of" in str(lessons.hint("03.2"))  # each exercise counts for itself
+        card = lessons.hint("02.2")
+        assert card.title.startswith(f"Hint {number} of {total}: 02.2")
+        assert [fold.text for fold in card.folds] == list(EXERCISES["02.2"].hints[:number])
+    assert str(lessons.hint("02.2")) == str(card)  # the last one stays
+    assert 'lessons.solution("02.2")' in str(card)
+    assert "Hint 1 of" in str(lessons.hint("02.1"))  # each exercise counts for itself
 
 
 def test_the_first_hint_and_the_solution_are_folded() -> None:
@@ -330,7 +330,7 @@ def test_every_lesson_file_is_found() -> None:
     files = {
         path.stem for path in (paths.repository() / "notebooks" / "exercises").glob("lesson_*.py")
     }
-    assert set(LESSONS) == files >= {"lesson_00", "lesson_03"}
+    assert set(LESSONS) == files >= {"lesson_00", "lesson_02"}
     for name, lesson in LESSONS.items():
         number = name.removeprefix("lesson_")
         assert [exercise.id for exercise in lesson.EXERCISES] == [
@@ -353,11 +353,11 @@ def test_a_lesson_that_is_added_is_found(tmp_path: Path) -> None:
     added = (
         (exercises / "lesson_00.py")
         .read_text(encoding="utf-8")
-        .replace('"00', '"04')
-        .replace("Quiz 00", "Quiz 04")
+        .replace('"00', '"03')
+        .replace("Quiz 00", "Quiz 03")
     )
-    (copy / "notebooks" / "exercises" / "lesson_04.py").write_text(added, encoding="utf-8")
-    code = "from labkit import lessons; print(lessons.check('04.2').title); print(lessons.quiz('04').title)"
+    (copy / "notebooks" / "exercises" / "lesson_03.py").write_text(added, encoding="utf-8")
+    code = "from labkit import lessons; print(lessons.check('03.2').title); print(lessons.quiz('03').title)"
     run = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -367,8 +367,8 @@ def test_a_lesson_that_is_added_is_found(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert run.stdout.splitlines() == [
-        "○ Not tried yet: 04.2 Read the prompt",
-        "Quiz 04: before you set out",
+        "○ Not tried yet: 03.2 Read the prompt",
+        "Quiz 03: before you set out",
     ]
 
 
@@ -403,13 +403,13 @@ def test_progress_grows_and_stays(home: Path) -> None:
     assert store.load() == Progress()
     lessons.check("00.1", solved("00.1"))
     lessons.check("00.1", lambda height, width: 0)  # wrong later does not take it away
-    lessons.check("03.2", solved("03.2"))
+    lessons.check("02.1", solved("02.1"))
     assert json.loads((home / "progress" / "progress.json").read_text()) == {
         "schema": 1,
-        "exercises": ["00.1", "03.2"],
+        "exercises": ["00.1", "02.1"],
         "quizzes": [],
     }
-    assert store.load().exercises == {"00.1", "03.2"}
+    assert store.load().exercises == {"00.1", "02.1"}
     assert sorted(path.name for path in (home / "progress").iterdir()) == ["progress.json"]
 
 
@@ -468,7 +468,7 @@ def test_a_write_that_fails_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    card = str(lessons.check("03.2", solved("03.2")))
+    card = str(lessons.check("02.1", solved("02.1")))
     assert card.startswith("✔ Right")
     assert "No space left on device" in card
     assert (home / "progress" / "progress.json").read_bytes() == before
@@ -506,16 +506,16 @@ def test_reset_keeps_a_backup_and_restore_brings_it_back(home: Path) -> None:
     card = str(lessons.reset())
     assert str(home / "progress" / "progress.backup-1.json") in card
     assert store.load() == Progress()
-    store.record(exercises=("03.1",))
+    store.record(exercises=("02.2",))
     assert "progress.backup-2.json" in str(lessons.reset())
-    store.record(exercises=("03.2",))
+    store.record(exercises=("02.1",))
     assert "exercises done: 2, quizzes done: 0" in str(
         lessons.restore()
     )  # the latest reset first, and what came after it
     assert "exercises done: 3, quizzes done: 1" in str(lessons.restore())
     assert "Nothing to restore" in str(lessons.restore())
     assert store.load() == Progress(
-        exercises=frozenset({"00.1", "03.1", "03.2"}), quizzes=frozenset({"00"})
+        exercises=frozenset({"00.1", "02.2", "02.1"}), quizzes=frozenset({"00"})
     )
 
 
@@ -535,23 +535,23 @@ def test_a_corrupt_backup_is_left_where_it_is(home: Path) -> None:
 # -- the path -----------------------------------------------------------------------------------------
 
 
-HERE = ("00_start_here", "03_convert_qwen2_vl", "04_patch_embeddings")
+HERE = ("00_start_here", "02_convert_qwen2_vl", "03_patch_embeddings")
 
 
 def made_map(done: Progress, existing: tuple[str, ...] = HERE) -> path_map.PathMap:
     exercises = [
-        number for number in EXERCISES if not number.startswith("04.")
+        number for number in EXERCISES if not number.startswith("03.")
     ]  # a notebook may have none
     return path_map.PathMap(
         stations=path_map.stations(
-            exercises, [q for q in QUIZZES if q != "04"], done, frozenset(existing)
+            exercises, [q for q in QUIZZES if q != "03"], done, frozenset(existing)
         )
     )
 
 
 def test_the_path_says_where_the_learner_stands() -> None:
     done = Progress(
-        exercises=frozenset({"00.1", "00.2", "03.1", "99.9"}), quizzes=frozenset({"00"})
+        exercises=frozenset({"00.1", "00.2", "02.2", "99.9"}), quizzes=frozenset({"00"})
     )
     found = {
         station.notebook[:2]: (station.state, station.words) for station in made_map(done).stations
@@ -559,11 +559,11 @@ def test_the_path_says_where_the_learner_stands() -> None:
     assert found == {
         "00": ("done", "2 of 2 exercises, quiz done"),
         "01": ("to come", "to come"),
-        "02": ("to come", "to come"),
-        "03": ("begun", "1 of 3 exercises, quiz open"),
-        "04": ("open", "to read"),
-        "05": ("to come", "to come"),
         "06": ("to come", "to come"),
+        "02": ("begun", "1 of 3 exercises, quiz open"),
+        "03": ("open", "to read"),
+        "04": ("to come", "to come"),
+        "05": ("to come", "to come"),
     }
     assert made_map(done).summary == "Your path: 1 of 3 notebooks done, 3 of 5 exercises solved."
 
@@ -577,7 +577,7 @@ def test_only_exercises_of_notebooks_that_exist_count() -> None:
 
 def test_the_path_as_picture_table_and_text() -> None:
     shown = made_map(
-        Progress(exercises=frozenset({"00.1", "00.2", "03.1"}), quizzes=frozenset({"00"}))
+        Progress(exercises=frozenset({"00.1", "00.2", "02.2"}), quizzes=frozenset({"00"}))
     )
     page = shown._repr_html_()
     source = re.search(r'src="data:image/svg\+xml;charset=utf-8,([^"]+)"', page)
@@ -640,7 +640,7 @@ def test_a_quiz_without_a_kernel_has_folded_answers(quiz: Any) -> None:
 
 def test_a_quiz_is_done_when_every_question_was_right_once() -> None:
     pytest.importorskip("anywidget")
-    quiz = QUIZZES["03"]
+    quiz = QUIZZES["02"]
     places = [
         [option.right for option in question.options].index(True) for question in quiz.questions
     ]
@@ -655,7 +655,7 @@ def test_a_quiz_is_done_when_every_question_was_right_once() -> None:
     assert widget.solved == [True, True, False, True]
     assert not store.load().quizzes
     widget.chosen = [None, None, places[2], None]
-    assert store.load().quizzes == {"03"}
+    assert store.load().quizzes == {"02"}
     assert "this quiz is done" in widget.message
     assert "finished this quiz before" in make_widget(quiz).message
 
