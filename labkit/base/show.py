@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,37 +26,36 @@ class Picture:
         return text, {"image/png": {"alt": self.alt}}
 
 
+TABLE = """\
+<table{% if kind %} class="{{ kind }}"{% endif %}>
+{%- if caption %}<caption>{{ caption }}</caption>{% endif -%}
+<thead><tr>{% for cell in header %}<th scope="col" style="text-align:left">{{ cell }}</th>{% endfor %}</tr></thead>
+<tbody>{% for row in rows %}<tr>{% for cell in row %}<td style="text-align:left">{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody>
+</table>"""
+
+
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header; text in a shell, a table in a notebook. Numbers are formatted by the caller."""
+    """Rows under a header; text in a shell, a table in a notebook or on a page. Numbers are formatted by the caller."""
 
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    header: Sequence[object]
+    rows: Sequence[Sequence[object]]
 
     def __repr__(self) -> str:
-        widths = [
-            max(len(str(row[i])) for row in [self.header, *self.rows])
-            for i in range(len(self.header))
-        ]
-        return "\n".join(
-            "  ".join(
-                str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)
-            ).rstrip()
-            for row in [self.header, *self.rows]
-        )
+        lines = [[str(cell) for cell in row] for row in (self.header, *self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+    def to_html(self, *, caption: str = "", kind: str = "") -> str:
+        """As HTML; cells are escaped, unless they are ``markupsafe.Markup``; ``kind`` is a CSS class."""
+        from jinja2 import Template
+
+        words = {"header": self.header, "rows": self.rows, "caption": caption, "kind": kind}
+        page: str = Template(TABLE, autoescape=True).render(words)
+        return page
 
     def _repr_html_(self) -> str:
-        head = "".join(
-            f"<th scope='col' style='text-align:left'>{html.escape(str(c))}</th>"
-            for c in self.header
-        )
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td style='text-align:left'>{html.escape(str(c))}</td>" for c in row)
-            + "</tr>"
-            for row in self.rows
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return self.to_html()
 
 
 def enlarged(image: Image.Image, alt: str, *, times: int = 3) -> Picture:
