@@ -1,4 +1,4 @@
-"""Every failure a learner can meet, one class each."""
+"""The failures a learner can meet: one class for each that calls for another remedy."""
 
 from __future__ import annotations
 
@@ -64,43 +64,23 @@ class CheckpointError(LabkitError):
 
 
 class ConversionError(LabkitError):
-    """A conversion that cannot be planned or did not end well."""
+    """A conversion that cannot be planned, did not end well, or departs from the original."""
 
 
 class ModelError(LabkitError):
     """A folder that is not a whole converted model."""
 
 
-class ParityError(LabkitError):
-    """A converted model that departs from the original."""
-
-
 class SceneError(LabkitError):
-    """The scene composer was asked for something that its world cannot hold."""
+    """The scene composer was asked for something that its world cannot hold, or while it was busy."""
 
 
-class ComposerBusy(LabkitError):
-    """A question was asked while the answer to another one was on its way."""
-
-
-class RepositoryNotFound(LabkitError):
-    """labkit was installed without its checkout, which holds data and notebooks."""
-
-
-class FolderNotWritable(LabkitError):
-    """A folder cannot be made, written to or emptied."""
-
-
-class UnknownFolder(LabkitError):
-    """`labkit clean` was asked for something that it does not keep."""
+class FolderError(LabkitError):
+    """A folder of labkit's that is missing, unknown, or cannot be made, written to or emptied."""
 
 
 class LaneNotReady(LabkitError):
-    """A lane that does not exist, was not set up, is damaged, or lacks QEMU."""
-
-
-class LaneSetupFailed(LabkitError):
-    """A stage of setting up the emulated lane failed."""
+    """A lane that does not exist, was not or could not be set up, is damaged, or lacks QEMU."""
 
 
 class CountingFailed(LabkitError):
@@ -108,23 +88,11 @@ class CountingFailed(LabkitError):
 
 
 class ResultError(LabkitError):
-    """A benchmark that cannot be run as asked, or a file that is not a benchmark's result."""
-
-
-class NotTimed(LabkitError):
-    """A time was asked for in a lane whose seconds say nothing about a CPU."""
-
-
-class MixedMachines(LabkitError):
-    """Results of different machines were to be shown as if they were of one."""
+    """A benchmark that cannot be run or shown as asked, or a file that is not a benchmark's result."""
 
 
 class ProbeError(LabkitError):
-    """The inside of a model could not be read: another graph than expected, a layer that was not asked for, too much at once."""
-
-
-class ExplorerError(LabkitError):
-    """Maps that do not fit their picture, or a choice that is not there."""
+    """The inside of a model could not be read or shown: another graph than expected, a choice that is not there."""
 
 
 class KernelError(LabkitError):

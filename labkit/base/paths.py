@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.base.errors import FolderNotWritable, RepositoryNotFound, UnknownFolder
+from labkit.base.errors import FolderError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def _made(kind: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FolderNotWritable(
+        raise FolderError(
             f"expected to be able to make the folder {folder}, got: {error.strerror or error}. "
             "Set LABKIT_HOME to a folder of your own, for example: export LABKIT_HOME=~/labkit"
         ) from error
@@ -88,12 +88,12 @@ def repository() -> Path:
 
     Raises
     ------
-    RepositoryNotFound
+    FolderError
         If labkit was installed without it.
     """
     root = Path(__file__).resolve().parents[2]
     if not (root / "data").is_dir():
-        raise RepositoryNotFound(
+        raise FolderError(
             f"expected the folders data and notebooks beside the package, found neither in {root}. "
             "labkit runs from its checkout: clone it and type python3 bootstrap.py setup"
         )
@@ -138,17 +138,15 @@ def free(which: str | Iterable[str] = "cache") -> int:
 
     Raises
     ------
-    UnknownFolder
-        If a kind is not one of these. Nothing is deleted then.
-    FolderNotWritable
-        If something could not be deleted.
+    FolderError
+        If a kind is not one of these (nothing is deleted then), or something could not be deleted.
     """
     kinds: Sequence[str] = [which] if isinstance(which, str) else list(which)
     if "all" in kinds:
         kinds = list(KINDS)
     for kind in kinds:
         if kind not in KINDS:
-            raise UnknownFolder(
+            raise FolderError(
                 f"expected one of {', '.join(KINDS)} or all, got {kind!r}. `labkit clean` shows what there is"
             )
     freed = 0
@@ -163,7 +161,7 @@ def free(which: str | Iterable[str] = "cache") -> int:
                 else:
                     entry.unlink()
         except OSError as error:
-            raise FolderNotWritable(
+            raise FolderError(
                 f"expected to be able to empty {folder}, got: {error.strerror or error}. Close the notebooks that use it and try again"
             ) from error
         freed += before - size_bytes(folder)

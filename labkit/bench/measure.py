@@ -28,7 +28,7 @@ import numpy as np
 from labkit import __version__
 from labkit.arm.kleidiai import RUNNING
 from labkit.base import hardware, stats
-from labkit.base.errors import NotTimed, ResultError
+from labkit.base.errors import ResultError
 from labkit.bench.results import PARTS, BenchResult, Comparison, Measured, Side
 from labkit.building import running
 from labkit.engine.client import EngineProcess
@@ -326,10 +326,8 @@ def run(
 
     Raises
     ------
-    NotTimed
-        In a lane whose seconds are not a CPU's.
     ResultError
-        If this machine, model or checkpoint cannot be compared so.
+        In a lane whose seconds are not a CPU's; if this machine, model or checkpoint cannot be compared so.
     ModelError, CheckpointError, EngineCrashed, EngineError
         The model, its original or an engine failed.
     """
@@ -455,9 +453,9 @@ class _Job:
 
 
 def require_timed(lane: Lane) -> None:
-    """Raise `NotTimed` in a lane whose seconds say nothing about a CPU."""
+    """Raise `ResultError` in a lane whose seconds say nothing about a CPU."""
     if not lane.may_be_timed:
-        raise NotTimed(
+        raise ResultError(
             f"expected a lane whose seconds say something about a CPU, received {lane.label}: under emulation they do not. "
             "Count instructions there instead: labkit bench --lane emulated --count"
         )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labkit.base import paths, stats
-from labkit.base.errors import MixedMachines, ResultError
+from labkit.base.errors import ResultError
 from labkit.base.show import Picture
 from labkit.bench.measure import COMPARISONS
 from labkit.bench.results import BenchResult, section
@@ -60,16 +60,14 @@ def page(results: Sequence[BenchResult], *, allow_mixed: bool = False) -> str:
     Raises
     ------
     ResultError
-        Without a result.
-    MixedMachines
-        If the results are of different machines and that was not asked for.
+        Without a result; if the results are of different machines and that was not asked for.
     """
     if not results:
         raise ResultError("expected at least one result, received none. Measure one: labkit bench")
     machines = list(dict.fromkeys(result.where for result in results))
     if len(machines) > 1 and not allow_mixed:
         listed = "".join(f"\n  {machine}" for machine in machines)
-        raise MixedMachines(
+        raise ResultError(
             f"expected results of one machine and lane, received {len(machines)}:{listed}\n"
             "Make a page for each, or add --allow-mixed, which gives each a section of its own"
         )

@@ -29,7 +29,7 @@ from typing import Any
 
 from labkit.base import command, hardware, paths
 from labkit.base.command import Stage
-from labkit.base.errors import CommandFailed, LaneNotReady, LaneSetupFailed
+from labkit.base.errors import CommandFailed, LaneNotReady
 
 PACKAGE_PARENT = Path(__file__).parents[2]
 CPUS = {"cortex-a53": "NEON", "cortex-a76": "NEON, dotprod", "max": "NEON, dotprod, i8mm"}
@@ -314,9 +314,7 @@ def setup_emulated(on_stage: Callable[[Stage], None] | None = None) -> Lane:
     Raises
     ------
     LaneNotReady
-        If it cannot work on this machine, or QEMU is missing.
-    LaneSetupFailed
-        If a stage fails; says which and why.
+        If it cannot work on this machine, QEMU is missing, or a stage fails; says which and why.
     """
     _possible()
     qemu = _qemu()
@@ -329,7 +327,7 @@ def setup_emulated(on_stage: Callable[[Stage], None] | None = None) -> Lane:
         work.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(work).free
         if free < NEEDED_BYTES:
-            raise LaneSetupFailed(
+            raise LaneNotReady(
                 f"expected {NEEDED_BYTES / 1e6:.0f} MB free for the emulated lane, found {free / 1e6:.0f} MB at {work}. "
                 "Free some, or set LABKIT_HOME to a folder on another disk; then type again: "
                 + SETUP
@@ -351,7 +349,7 @@ def setup_emulated(on_stage: Callable[[Stage], None] | None = None) -> Lane:
             try:
                 run()
             except (CommandFailed, OSError) as error:
-                raise LaneSetupFailed(
+                raise LaneNotReady(
                     f"the emulated lane could not be set up; the stage {name!r} failed: {error}\n"
                     f"What was downloaded is kept. If the network or the disk was the cause, mend that and type again: {SETUP}\n{UBUNTU}"
                 ) from error
@@ -430,7 +428,7 @@ def _python(work: Path) -> str:
         if re.fullmatch(r"python3\.\d+", p.name)
     )
     if not found:
-        raise LaneSetupFailed(
+        raise LaneNotReady(
             "expected an arm64 Python among the distribution's packages, found none: its package lists have no arm64. "
             f"{UBUNTU} Then type again: {SETUP}"
         )

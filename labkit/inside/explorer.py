@@ -19,7 +19,7 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from labkit.base.errors import ExplorerError
+from labkit.base.errors import ProbeError
 from labkit.base.show import Picture
 from labkit.inside import figures
 from labkit.inside.probes import Inside, Look, Probe, Reading
@@ -91,7 +91,7 @@ class Explorer(anywidget.AnyWidget):
 
     Raises
     ------
-    ExplorerError
+    ProbeError
         If panels, grid and words do not fit together.
     """
 
@@ -141,7 +141,7 @@ class Explorer(anywidget.AnyWidget):
             "head": self.panels[0].heads,
         }[proposal["trait"].name]
         if not 0 <= proposal["value"] < most:
-            raise ExplorerError(
+            raise ProbeError(
                 f"expected a {proposal['trait'].name} from 0 to {most - 1}, received {proposal['value']}"
             )
         return int(proposal["value"])
@@ -149,14 +149,14 @@ class Explorer(anywidget.AnyWidget):
     def _take(self, panels: Sequence[Panel], words: Sequence[str] | None) -> dict[str, Any]:
         """Check that all fits, keep it, and say it in the browser's terms."""
         if not panels or len({(p.layers, p.heads) for p in panels}) != 1:
-            raise ExplorerError("expected one panel or more, all with as many layers and heads")
+            raise ProbeError("expected one panel or more, all with as many layers and heads")
         cells = self.grid[0] * self.grid[1]
         queries = cells if words is None else len(words)
         for panel in panels:
             q, k = panel.fetch(0)
             keys = q.shape[2] if panel.kind == "given" else k.shape[1]
             if panel.kind not in KINDS or q.shape[:2] != (panel.heads, queries) or keys != cells:
-                raise ExplorerError(
+                raise ProbeError(
                     f"expected for {panel.name!r} {panel.heads} heads, {queries} queries and {cells} keys, "
                     f"received queries {q.shape} and keys {k.shape}"
                 )

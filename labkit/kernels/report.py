@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from labkit.base import hardware, paths
-from labkit.base.errors import CountingFailed, KernelError, LaneNotReady, LaneSetupFailed
+from labkit.base.errors import CountingFailed, KernelError, LaneNotReady
 from labkit.base.show import Table
 from labkit.engine import lanes
 from labkit.kernels import reference, running, static, wheel
@@ -229,6 +229,6 @@ def here_or_recorded(on_step: Callable[[str], None] = lambda _: None) -> Report:
         on_step("set up the emulated lane")
         lanes.setup_emulated()
         made = measure(on_step=on_step)
-    except (KernelError, CountingFailed, LaneNotReady, LaneSetupFailed) as error:
+    except (KernelError, CountingFailed, LaneNotReady) as error:
         return replace(recorded(), missing=(str(error),))
     return replace(recorded(), missing=made.missing) if made.missing else made

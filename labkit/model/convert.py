@@ -162,7 +162,7 @@ def convert(
 
     Raises
     ------
-    ConversionError, CommandFailed, ParityError
+    ConversionError, CommandFailed
         No room, something in the way; the exporter failed; the result departs from the original.
         Nothing is left at ``plan.out`` then that was not there before.
     """

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from labkit.base.errors import ParityError
+from labkit.base.errors import ConversionError
 from labkit.inside import taps
 from labkit.inside.probes import Inside, Probe
 from labkit.model.chat import Model
@@ -89,11 +89,11 @@ class Parity:
 
         Raises
         ------
-        ParityError
+        ConversionError
             Naming the first stage that departs.
         """
         if self.first_departure:
-            raise ParityError(
+            raise ConversionError(
                 f"the converted model departs from the original at {self.first_departure!r} ({MEANING[self.first_departure]}).\n{self}\n"
                 "What comes after that stage only follows from it. Try 8 bits for that part; "
                 "if that departs too, the exporter and the checkpoint do not fit together."
@@ -251,7 +251,7 @@ def compare(
             found = {**vision_stages(model, image), "first_logits": answer.first_logits}
             for stage in STAGES:
                 if found[stage].shape != expected[stage].shape:
-                    raise ParityError(
+                    raise ConversionError(
                         f"expected {stage} of shape {expected[stage].shape}, the converted model gives {found[stage].shape}"
                     )
                 near, error = worst[stage]

@@ -40,7 +40,7 @@ def convert_checked(
 
     Raises
     ------
-    ConversionError, CommandFailed, ParityError
+    ConversionError, CommandFailed
         As `labkit.model.convert.convert`; or the result departs from the original.
     """
     return convert(plan, on_stage=on_stage, replace=replace, check=_parity)
@@ -56,7 +56,7 @@ def cached(
 
     Raises
     ------
-    CheckpointError, ConversionError, CommandFailed, ParityError
+    CheckpointError, ConversionError, CommandFailed
         As `convert_checked`.
     """
     checkpoint = checkpoints.resolve(source)
@@ -93,7 +93,7 @@ def open_model(
     ------
     ModelError
         If the folder is not a whole converted model.
-    ConversionError, ParityError
+    ConversionError
         If the embedded checkpoint had to be converted and could not be.
     """
     if str(source) == "mini":

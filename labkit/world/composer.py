@@ -21,7 +21,7 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from labkit.base.errors import ComposerBusy, LabkitError, SceneError
+from labkit.base.errors import LabkitError, SceneError
 from labkit.world.asking import LABELS, facts, judge, needs_subject, wordings
 from labkit.world.scenes import MAX_SIDE, MIN_SIDE, SIZES, TASKS, Scene, render, wording
 from labkit.world.sprites import NAMES, SPRITES
@@ -131,7 +131,7 @@ class Composer(anywidget.AnyWidget):
         """Ask one of `labkit.world.scenes.TASKS`, such as ``"left_of"``, about one object, and wait for the answer.
 
         The tasks ``"describe"`` and ``"which"`` need no subject. An unknown task or a missing
-        subject is a SceneError; ComposerBusy says that another answer is still on its way.
+        subject is a SceneError, and so is another answer that is still on its way.
         """
         if task not in TASKS:
             raise SceneError(
@@ -165,7 +165,7 @@ class Composer(anywidget.AnyWidget):
             )
         with self._gate:
             if self.reply["status"] == "thinking":
-                raise ComposerBusy(
+                raise SceneError(
                     "The answer to the question before is still on its way. Wait for it, then ask again."
                 )
             self.answer = None

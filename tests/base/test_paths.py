@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from labkit.base import paths
-from labkit.base.errors import FolderNotWritable, RepositoryNotFound, UnknownFolder
+from labkit.base.errors import FolderError
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_made_names_the_way_out(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "file"))
-    with pytest.raises(FolderNotWritable, match="Set LABKIT_HOME"):
+    with pytest.raises(FolderError, match="Set LABKIT_HOME"):
         paths.cache_dir()
 
 
@@ -102,7 +102,7 @@ def test_freeing_all_and_freeing_nothing(home: Path) -> None:
 
 def test_an_unknown_kind_is_refused_before_anything_is_deleted(home: Path) -> None:
     (paths.cache_dir() / "file").write_bytes(bytes(3))
-    with pytest.raises(UnknownFolder, match="'models'"):
+    with pytest.raises(FolderError, match="'models'"):
         paths.free(["cache", "models"])
     assert (home / "cache" / "file").exists()
 
@@ -118,5 +118,5 @@ def test_labkit_without_its_checkout_says_so(
     monkeypatch.setattr(
         paths, "__file__", str(tmp_path / "site-packages" / "labkit" / "base" / "paths.py")
     )
-    with pytest.raises(RepositoryNotFound, match=r"bootstrap\.py setup"):
+    with pytest.raises(FolderError, match=r"bootstrap\.py setup"):
         paths.repository()

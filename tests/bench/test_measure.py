@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from labkit.base import stats
-from labkit.base.errors import NotTimed, ResultError
+from labkit.base.errors import ResultError
 from labkit.bench import measure, results
 from labkit.bench.measure import BenchPlan
 from labkit.engine.lanes import Lane
@@ -176,7 +176,7 @@ def test_another_schema_and_a_missing_file_are_refused(
 
 
 def test_an_emulated_lane_is_never_timed(plan: BenchPlan) -> None:
-    with pytest.raises(NotTimed, match="labkit bench --lane emulated --count"):
+    with pytest.raises(ResultError, match="labkit bench --lane emulated --count"):
         measure.run(replace(plan, lane=Lane(name="emulated", cpu="max")), open_runner=FakeRunner)  # type: ignore[arg-type]
     assert not FakeRunner.done
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.base.errors import MixedMachines
+from labkit.base.errors import ResultError
 from labkit.bench import measure, report, results
 from labkit.bench.results import BenchResult
 
@@ -44,7 +44,7 @@ def test_published_figures_stand_apart_and_are_called_one_run(result: BenchResul
 
 def test_two_machines_are_not_mixed_silently(result: BenchResult) -> None:
     other = replace(result, machine={**result.machine, "cpu": "Another CPU"})
-    with pytest.raises(MixedMachines, match="allow"):
+    with pytest.raises(ResultError, match="allow"):
         report.page([result, other])
     page = report.page([result, other], allow_mixed=True)
     assert "Another CPU" in page

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from labkit.base.errors import LaneNotReady, LaneSetupFailed
+from labkit.base.errors import LaneNotReady
 from labkit.engine import lanes
 from labkit.engine.client import EngineProcess
 from labkit.engine.lanes import CPUS, Lane, parse_features
@@ -157,7 +157,7 @@ def test_a_stage_that_fails_is_named_and_downloads_are_kept(machine: Path, tmp_p
     (part / "debs").mkdir(parents=True)
     (part / "debs" / "kept.deb").write_bytes(b"1")
     with pytest.raises(
-        LaneSetupFailed,
+        LaneNotReady,
         match=r"(?s)'arm64 packages: lists' failed.*Temporary failure.*type again: labkit lane setup emulated",
     ):
         lanes.setup_emulated(on_stage=lambda stage: told.append(stage.name))
@@ -167,7 +167,7 @@ def test_a_stage_that_fails_is_named_and_downloads_are_kept(machine: Path, tmp_p
 
 
 def test_package_lists_without_arm64(machine: Path) -> None:
-    with pytest.raises(LaneSetupFailed, match=r"no arm64.*LABKIT_APT_SOURCES"):
+    with pytest.raises(LaneNotReady, match=r"no arm64.*LABKIT_APT_SOURCES"):
         lanes.setup_emulated()
 
 
@@ -178,7 +178,7 @@ def test_no_wheel_for_the_lanes_python(machine: Path) -> None:
     )
     program(machine / "dpkg-deb", 'mkdir -p "$3/usr/bin"; touch "$3/usr/bin/python3.99"')
     with pytest.raises(
-        LaneSetupFailed,
+        LaneNotReady,
         match=r"(?s)'arm64 wheels of MNN and NumPy' failed.*No matching distribution",
     ):
         lanes.setup_emulated()
@@ -186,7 +186,7 @@ def test_no_wheel_for_the_lanes_python(machine: Path) -> None:
 
 def test_a_disk_that_is_full(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10, 9, 1))
-    with pytest.raises(LaneSetupFailed, match="MB free for the emulated lane"):
+    with pytest.raises(LaneNotReady, match="MB free for the emulated lane"):
         lanes.setup_emulated()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labkit.base.errors import ExplorerError
+from labkit.base.errors import ProbeError
 from labkit.base.show import Picture
 from labkit.inside import explorer
 from labkit.inside.explorer import Explorer, Panel
@@ -59,10 +59,10 @@ def test_the_map_is_that_of_the_formula() -> None:
 @pytest.mark.parametrize("choice", [{"query": 8}, {"layer": 3}, {"head": -1}])
 def test_a_choice_that_is_not_there(choice: dict[str, int]) -> None:
     name, value = next(iter(choice.items()))
-    with pytest.raises(ExplorerError, match=f"expected a {name} from 0 to"):
+    with pytest.raises(ProbeError, match=f"expected a {name} from 0 to"):
         make(**choice)
     found = make()
-    with pytest.raises(ExplorerError, match=f"expected a {name}"):
+    with pytest.raises(ProbeError, match=f"expected a {name}"):
         setattr(found, name, value)
 
 
@@ -77,7 +77,7 @@ def test_a_choice_that_is_not_there(choice: dict[str, int]) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ExplorerError, match="expected"):
+    with pytest.raises(ProbeError, match="expected"):
         Explorer(
             PIXELS, wrong.pop("panels", (panel(),)), **{"grid": (2, 4), "static": STATIC, **wrong}
         )

@@ -608,7 +608,7 @@ def test_the_path_of_this_checkout() -> None:
 
 def test_without_a_checkout_all_is_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
     def nowhere() -> Path:
-        raise paths.RepositoryNotFound("no checkout")
+        raise paths.FolderError("no checkout")
 
     monkeypatch.setattr(paths, "repository", nowhere)
     assert {station.state for station in lessons.progress().stations} == {"to come"}

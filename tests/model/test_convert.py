@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from labkit.base import paths
-from labkit.base.errors import CommandFailed, ConversionError, ModelError, ParityError
+from labkit.base.errors import CommandFailed, ConversionError, ModelError
 from labkit.model import manifest
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.convert import BITS, BLOCKS, MEANING, STAGES, ConversionPlan, Stage, convert
@@ -230,7 +230,7 @@ def test_a_result_that_departs_is_no_model(
     stage = StageParity(stage="image_embeds", cosine=0.2, max_error=9.0, least_cosine=0.9)
     monkeypatch.setattr(parity, "compare", lambda *_: Parity(stages=(stage,), answers=()))
     told: list[Stage] = []
-    with pytest.raises(ParityError, match="departs from the original at 'image_embeds'"):
+    with pytest.raises(ConversionError, match="departs from the original at 'image_embeds'"):
         convert_checked(plan, on_stage=told.append)
     assert left(plan.out.parent) == []
     assert (told[-1].name, told[-1].number, told[-1].total) == (

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from labkit import Model
-from labkit.base.errors import ParityError
+from labkit.base.errors import ConversionError
 from labkit.inside.reference import STAGES, Reference
 from labkit.model import manifest
 from labkit.model.checkpoints import Checkpoint
@@ -120,7 +120,7 @@ def test_a_scrambled_patch_order_is_caught_at_the_pixels(
     assert report.first_departure == "pixel_values"
     assert not report.stages[2].holds
     with pytest.raises(
-        ParityError,
+        ConversionError,
         match=r"(?s)departs from the original at 'pixel_values' \(the picture, .*DEPARTS.*Try 8 bits",
     ):
         report.require()
@@ -162,7 +162,7 @@ def test_another_shape_is_an_error_of_its_own(
 ) -> None:
     monkeypatch.setattr(parity, "vision_stages", spoilt("image_embeds", lambda x: x[1:]))
     with pytest.raises(
-        ParityError,
+        ConversionError,
         match=r"expected image_embeds of shape \(16, 192\), the converted model gives \(15, 192\)",
     ):
         compared()
