@@ -1,15 +1,74 @@
-"""What the figures of all rooms share: colours, and the way from a figure to a picture with its words."""
+"""What the figures of all rooms share: colours, axes, images, numbers in cells.
+
+Each ends in `finish`: a picture with its words.
+"""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from labkit.base.show import Picture
 
 CYCLE = [plt.get_cmap("viridis")(v) for v in (0.12, 0.42, 0.68, 0.9)]
+
+
+def subplots(
+    rows: int = 1, cols: int = 1, *, size: tuple[float, float], **options: Any
+) -> tuple[Figure, Any]:
+    """A figure and its axes, as ``plt.subplots``; nothing overlaps, no box around the axes.
+
+    Parameters
+    ----------
+    size
+        Width and height of the figure in inches.
+    """
+    with plt.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
+        return plt.subplots(rows, cols, figsize=size, layout="constrained", **options)
+
+
+def image(axis: Axes, pixels: np.ndarray, *, title: str = "", **options: Any) -> AxesImage:
+    """Draw an image in a frame, without ticks; options as ``Axes.imshow``."""
+    axis.spines[:].set_visible(True)
+    axis.set(xticks=[], yticks=[], title=title)
+    return axis.imshow(pixels, **options)
+
+
+def patch_grid(
+    axis: Axes, height: int, width: int, lines: Mapping[int, float], *, color: str
+) -> None:
+    """Rule an image of ``height`` × ``width`` pixels.
+
+    Parameters
+    ----------
+    lines
+        Width of the lines by their distance in pixels.
+    """
+    for step, line in lines.items():
+        style: dict[str, Any] = {"color": color, "linewidth": line}
+        axis.hlines(np.arange(0, height + 1, step) - 0.5, -0.5, width - 0.5, **style)
+        axis.vlines(np.arange(0, width + 1, step) - 0.5, -0.5, height - 0.5, **style)
+
+
+def centred(axis: Axes, x: float, y: float, text: str, **options: Any) -> None:
+    """Write a text whose middle stands at a place; options as ``Axes.text``."""
+    axis.text(x, y, text, ha="center", va="center", **options)
+
+
+def write_cells(
+    axis: Axes, table: np.ndarray, form: Callable[[Any], str], *, dark: float, fontsize: float = 8
+) -> None:
+    """Write numbers (rows, cols) into the cells of their drawn table, white below ``dark``."""
+    for (row, col), value in np.ndenumerate(table):
+        colour = "white" if value < dark else "black"
+        centred(axis, col, row, form(value), fontsize=fontsize, color=colour)
 
 
 def finish(figure: Figure, alt: str) -> Picture:
