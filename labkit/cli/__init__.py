@@ -450,10 +450,7 @@ def _ask(args: argparse.Namespace) -> None:
         print(piece, end="", flush=True)
 
     with open_model(
-        args.model,
-        threads=args.threads,
-        max_pixels=args.max_pixels,
-        **({"on_stage": _say_stage} if args.model == "mini" else {}),
+        args.model, threads=args.threads, max_pixels=args.max_pixels, on_stage=_say_stage
     ) as model:
         answer = model.ask(
             args.image,
@@ -549,11 +546,10 @@ def _probe(args: argparse.Namespace) -> None:
     from labkit.model import checkpoints
     from labkit.proof.ready import open_model
 
-    stages = {"on_stage": _say_stage} if args.model == "mini" else {}
     layers = sorted({layer for layer, _ in args.heads}) or None
     probe_files.require_free(args.out)
     with (
-        open_model(args.model, max_pixels=args.max_pixels, **stages) as model,
+        open_model(args.model, max_pixels=args.max_pixels, on_stage=_say_stage) as model,
         Probe(model) as probe,
     ):
         print(probe.cost(args.image))
@@ -640,10 +636,10 @@ def _lane(args: argparse.Namespace) -> None:
 def _kleidiai(args: argparse.Namespace) -> int:
     from labkit.arm import kleidiai
     from labkit.engine import lanes
-    from labkit.proof.ready import cached
+    from labkit.proof.ready import folder_of
 
     lane = lanes.lane(args.lane, args.cpu, args.build)
-    model = cached(on_stage=_say_stage) if args.model == "mini" else Path(args.model)
+    model = folder_of(args.model, _say_stage)
     report = kleidiai.examine(
         model, lane, hint=not args.off, memory=args.memory, precision=args.precision, on_step=_say
     )
@@ -672,7 +668,7 @@ def _bench(args: argparse.Namespace) -> None:
     from labkit.base.show import Table
     from labkit.bench import measure, results
     from labkit.engine import lanes
-    from labkit.proof.ready import cached
+    from labkit.proof.ready import folder_of
 
     if args.out:
         results.require_free(args.out)
@@ -682,7 +678,7 @@ def _bench(args: argparse.Namespace) -> None:
     lane = lanes.Lane(name=args.lane, cpu=None if args.lane == "native" else "max")
     measure.require_timed(lane)
     threads = args.threads or hardware.default_threads()
-    model = cached(on_stage=_say_stage) if args.model == "mini" else Path(args.model)
+    model = folder_of(args.model, _say_stage)
     plan = measure.BenchPlan(
         model=model, comparisons=tuple(args.compare or measure.default_comparisons(threads)), parts=tuple(args.parts), pairs=args.pairs,
         image=args.image, prompt_tokens=args.prompt_tokens, threads=threads, precision=args.precision, memory=args.memory,
@@ -721,13 +717,13 @@ def _bench_count(args: argparse.Namespace) -> None:
     from labkit.base.show import Table
     from labkit.bench import results
     from labkit.model import parts
-    from labkit.proof.ready import cached
+    from labkit.proof.ready import folder_of
 
     if args.lane != "emulated":
         raise CountingFailed(
             "instructions are counted in the emulated lane. Type: labkit bench --lane emulated --count"
         )
-    model = cached(on_stage=_say_stage) if args.model == "mini" else Path(args.model)
+    model = folder_of(args.model, _say_stage)
     made = parts.all_parts(model, image=args.image, prompt_tokens=args.prompt_tokens)
     chosen = [part for part in made if part.name in args.parts]
     rungs = counting.ladder(chosen, on_step=_say)
@@ -781,4 +777,3 @@ def _clean(args: argparse.Namespace) -> None:
         print(f"{row.what:12}{row.bytes / 1e6:10.1f} MB  {row.path}  {row.why}")
     if not args.what:
         print("To free some: labkit clean NAME …")
-

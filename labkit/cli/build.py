@@ -115,13 +115,13 @@ def run_demo(args: argparse.Namespace) -> None:
     from labkit.bench import builds, demos, results
     from labkit.building import running
     from labkit.engine import lanes
-    from labkit.proof.ready import cached
+    from labkit.proof.ready import folder_of
 
     def say(*words: object) -> None:
         print("  " + " ".join(map(str, words)), file=sys.stderr, flush=True)
 
     records = [running.read_record(folder) for folder in (args.baseline, args.candidate)]
-    model = cached() if args.model == "mini" else Path(args.model)
+    model = folder_of(args.model)
     image = args.image or paths.data_dir() / "scenes" / "cat_and_pizza.png"
     if args.lane == "emulated":
         counted = [

@@ -22,10 +22,10 @@ from PIL import Image
 from labkit.base.errors import ProbeError
 from labkit.base.show import Picture
 from labkit.inside import figures
+from labkit.inside.attention import attention_pattern, rope_2d, rotate
 from labkit.inside.probes import Inside, Look, Probe, Reading
 from labkit.model.chat import MAX_PIXELS
 from labkit.model.images import ImageLike, load_rgb, prepare
-from labkit.model.vision import attention_pattern, rope_2d, rotate
 
 Fetch = Callable[[int], tuple[np.ndarray, np.ndarray]]
 MIN_PIXELS = 56 * 56  # Qwen2-VL's own least area

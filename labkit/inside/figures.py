@@ -14,8 +14,7 @@ from matplotlib.patches import Rectangle
 from labkit.base.draw import CYCLE, finish
 from labkit.base.errors import ProbeError
 from labkit.base.show import Picture
-from labkit.inside.probes import Inside, Look, Reading
-from labkit.model.vision import (
+from labkit.inside.attention import (
     attention_distance,
     attention_entropy,
     attention_received,
@@ -23,6 +22,7 @@ from labkit.model.vision import (
     rope_2d,
     rotate,
 )
+from labkit.inside.probes import Inside, Look, Reading
 
 OPACITY = 0.72
 

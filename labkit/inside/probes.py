@@ -22,16 +22,15 @@ import numpy as np
 from labkit.base.errors import ProbeError, QuestionError
 from labkit.engine.client import EngineProcess
 from labkit.inside import taps
+from labkit.inside.attention import attention_pattern
 from labkit.model import manifest
 from labkit.model.chat import Model
 from labkit.model.images import ImageLike
-from labkit.model.parts import LEAST
+from labkit.model.parts import prompt_inputs, vision_inputs
 from labkit.model.vision import (
     FACTOR,
     PATCH_SIZE,
-    attention_pattern,
     mrope_positions,
-    patch_positions,
     pixel_values,
     to_grid,
 )
@@ -298,10 +297,7 @@ class Probe:
         """As `look`, at the size that the pixels have: (height, width, 3) uint8, both sides multiples of 28."""
         rows, cols = pixels.shape[0] // PATCH_SIZE, pixels.shape[1] // PATCH_SIZE
         n, found = rows * cols, self.vision
-        given = {
-            "patches": pixel_values(pixels), "position_ids": patch_positions(rows, cols), "attention_mask": np.zeros((1, n, n), np.float32),
-        }  # fmt: skip
-        out = self._forward("visual.mnn", layers, given)
+        out = self._forward("visual.mnn", layers, vision_inputs(pixel_values(pixels), rows, cols))
         hidden = {
             layer: to_grid(out[found.hidden[layer]].reshape(n, -1), rows, cols)
             for layer in sorted({0, *layers, found.layers})
@@ -377,13 +373,7 @@ class Probe:
         found, n = self.language, len(tokens.ids)
         vectors = embeddings(self.model.folder, tokens.ids)
         vectors[np.array(tokens.ids) == tokens.pad] = embeds
-        given = {
-            "input_ids": vectors[:, None],
-            "attention_mask": np.where(np.tri(n, dtype=bool), np.float32(0), LEAST)[None, None],
-            "position_ids": tokens.positions,
-            "logits_index": np.array([-1], np.int32),
-        }
-        out = self._forward("llm.mnn", layers, given)
+        out = self._forward("llm.mnn", layers, prompt_inputs(vectors, tokens.positions))
         q = {layer: _heads(out[found.queries[layer]], n, "Q") for layer in layers}
         k = {layer: _heads(out[found.keys[layer]], n, "K") for layer in layers}
         k = {layer: np.repeat(k[layer], len(q[layer]) // len(k[layer]), axis=0) for layer in layers}

@@ -16,10 +16,55 @@ from labkit.base.errors import ModelError
 from labkit.engine.client import EngineProcess
 from labkit.model.vision import FACTOR, PATCH_SIZE, patch_positions
 
-VISION_INPUTS = ("patches", "position_ids", "attention_mask")
-PROMPT_INPUTS = ("input_ids", "attention_mask", "position_ids", "logits_index")
 NAMES = ("vision", "prefill", "decode")
-LEAST = np.float32(np.finfo(np.float32).min)
+
+
+def vision_inputs(patches: np.ndarray, rows: int, cols: int) -> dict[str, np.ndarray]:
+    """What ``visual.mnn`` is given for one picture of ``rows`` × ``cols`` patches, by the graph's names.
+
+    Parameters
+    ----------
+    patches
+        (rows * cols, 1176) float32, as `labkit.model.vision.pixel_values` gives them.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        ``patches``; ``position_ids`` (2, n) int32; ``attention_mask`` (1, n, n) float32, all zero:
+        every patch sees every other.
+    """
+    n = rows * cols
+    return {
+        "patches": patches,
+        "position_ids": patch_positions(rows, cols),
+        "attention_mask": np.zeros((1, n, n), np.float32),
+    }
+
+
+def prompt_inputs(embeddings: np.ndarray, position_ids: np.ndarray) -> dict[str, np.ndarray]:
+    """What ``llm.mnn`` is given for one prompt, by the graph's names.
+
+    Parameters
+    ----------
+    embeddings
+        (n_tokens, d_model) float32; those of visual tokens are the tower's.
+    position_ids
+        (3, n_tokens) int32: M-RoPE ids.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        ``input_ids`` (n, 1, d_model) float32; ``attention_mask`` (1, 1, n, n) float32, which hides what
+        comes later; ``position_ids``; ``logits_index`` (1,) int32: logits of the last token alone.
+    """
+    n = len(embeddings)
+    hidden = np.full((n, n), np.finfo(np.float32).min, np.float32)
+    return {
+        "input_ids": embeddings[:, None],
+        "attention_mask": np.triu(hidden, 1)[None, None],
+        "position_ids": position_ids,
+        "logits_index": np.array([-1], np.int32),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +73,14 @@ class Part:
 
     name: str
     file: Path
-    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     arrays: dict[str, np.ndarray] = field(repr=False)
     size: str  # in words, for tables
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the graph's inputs."""
+        return tuple(self.arrays)
 
     def load(
         self,
@@ -83,13 +132,8 @@ def vision(model: Path, *, height: int = 112, width: int = 112, seed: int = 0) -
     return Part(
         name="vision",
         file=_file(model, "visual.mnn"),
-        inputs=VISION_INPUTS,
         outputs=("image_embeds",),
-        arrays={
-            "patches": values,
-            "position_ids": patch_positions(rows, cols),
-            "attention_mask": np.zeros((1, rows * cols, rows * cols), np.float32),
-        },
+        arrays=vision_inputs(values, rows, cols),
         size=f"{height}×{width} pixels, {rows * cols} patches",
     )
 
@@ -100,19 +144,13 @@ def _prompt(model: Path, name: str, tokens: int, seed: int) -> Part:
     width = int(
         json.loads(_file(model, "llm_config.json").read_text(encoding="utf-8"))["hidden_size"]
     )
-    mask = np.where(np.tril(np.ones((tokens, tokens), bool)), np.float32(0), LEAST)
+    noise = np.random.default_rng(seed).standard_normal((tokens, width), np.float32)
+    positions = np.tile(np.arange(tokens, dtype=np.int32), (3, 1))
     return Part(
         name=name,
         file=_file(model, "llm.mnn"),
-        inputs=PROMPT_INPUTS,
         outputs=("logits",),
-        arrays={
-            "input_ids": 0.05
-            * np.random.default_rng(seed).standard_normal((tokens, 1, width), np.float32),
-            "attention_mask": mask[None, None],
-            "position_ids": np.tile(np.arange(tokens, dtype=np.int32), (3, 1)),
-            "logits_index": np.array([-1], np.int32),
-        },
+        arrays=prompt_inputs(0.05 * noise, positions),
         size=f"{tokens} token{'s' if tokens > 1 else ''}",
     )
 

@@ -20,8 +20,8 @@ from labkit.inside.probes import Inside, Probe
 from labkit.model.chat import Model
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.images import ImageLike
-from labkit.model.parts import VISION_INPUTS
-from labkit.model.vision import PATCH_SIZE, patch_positions, pixel_values
+from labkit.model.parts import vision_inputs
+from labkit.model.vision import PATCH_SIZE, pixel_values
 from labkit.world.scenes import Background, Placed, Scene, render
 
 MEANING = {
@@ -195,13 +195,9 @@ def vision_stages(model: Model, image: ImageLike) -> dict[str, np.ndarray]:
     pixels = model.prepare(image)
     rows, cols = pixels.shape[0] // PATCH_SIZE, pixels.shape[1] // PATCH_SIZE
     tap = taps.find(model.graph("visual.mnn"), "visual.mnn").hidden[0]
-    model.load_module("visual.mnn", list(VISION_INPUTS), [tap, "image_embeds"])
     values = pixel_values(pixels)
-    given = {
-        "patches": values,
-        "position_ids": patch_positions(rows, cols),
-        "attention_mask": np.zeros((1, rows * cols, rows * cols), np.float32),
-    }
+    given = vision_inputs(values, rows, cols)
+    model.load_module("visual.mnn", list(given), [tap, "image_embeds"])
     out = model.engine.request("forward", given, key="visual.mnn", repeat=1)[1]
     embeds = out["image_embeds"]
     return {

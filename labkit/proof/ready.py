@@ -22,7 +22,7 @@ from labkit.model.checkpoints import Checkpoint
 from labkit.model.convert import ConversionPlan, convert
 from labkit.model.manifest import Manifest
 
-__all__ = ["Answer", "Model", "cached", "convert_checked", "open_model"]
+__all__ = ["Answer", "Model", "cached", "convert_checked", "folder_of", "open_model"]
 
 
 def _parity(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -75,15 +75,25 @@ def cached(
     return out
 
 
+def folder_of(
+    source: str | Path = checkpoints.MINI, on_stage: Callable[[Stage], None] | None = None
+) -> Path:
+    """The folder of a converted model: ``"mini"`` is the embedded checkpoint, converted once and kept in the cache."""
+    return cached(on_stage=on_stage) if str(source) == checkpoints.MINI else Path(source)
+
+
 def open_model(
-    source: str | Path = "mini", *, on_stage: Callable[[Any], None] | None = None, **options: Any
+    source: str | Path = checkpoints.MINI,
+    *,
+    on_stage: Callable[[Stage], None] | None = None,
+    **options: Any,
 ) -> Model:
     """Open a model for questions.
 
     Parameters
     ----------
     source
-        ``"mini"``: the embedded checkpoint, converted once and kept in the cache. Else the folder of a converted model.
+        As `folder_of`.
     on_stage
         Called after each stage, if a conversion is needed.
     **options
@@ -96,6 +106,4 @@ def open_model(
     ConversionError
         If the embedded checkpoint had to be converted and could not be.
     """
-    if str(source) == "mini":
-        return Model(cached(on_stage=on_stage), **options)
-    return Model(Path(source), **options)
+    return Model(folder_of(source, on_stage), **options)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from labkit.inside.attention import attention_pattern, attention_rollout
 from labkit.lessons.cards import read_quiz
 from labkit.lessons.exercise import (
     Attempt,
@@ -16,7 +17,6 @@ from labkit.lessons.exercise import (
     near,
     read_mistakes,
 )
-from labkit.model.vision import attention_pattern, attention_rollout
 
 RNG = np.random.default_rng(5)
 PAIRS = tuple(

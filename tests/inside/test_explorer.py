@@ -11,9 +11,9 @@ import pytest
 from labkit.base.errors import ProbeError
 from labkit.base.show import Picture
 from labkit.inside import explorer
+from labkit.inside.attention import attention_pattern
 from labkit.inside.explorer import Explorer, Panel
 from labkit.inside.probes import Probe
-from labkit.model.vision import attention_pattern
 
 PIXELS = np.zeros((28, 56, 3), np.uint8)
 STATIC = Picture(b"\x89PNG", "A figure.")

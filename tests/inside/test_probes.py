@@ -13,9 +13,10 @@ import pytest
 from labkit import Model
 from labkit.base.errors import ProbeError, QuestionError
 from labkit.inside import probes, taps
+from labkit.inside.attention import attention_pattern, rope_2d, rotate
 from labkit.inside.probes import Look, Probe, Reading, Tokens
 from labkit.inside.reference import Reference, ReferenceProbe
-from labkit.model.vision import attention_pattern, rope_2d, rotate, to_grid
+from labkit.model.vision import to_grid
 from labkit.model.weights import embeddings, quantize
 from labkit.proof.evaluate import held_out_cases
 from labkit.proof.parity import cosine, examples, vision_stages

@@ -13,7 +13,7 @@ import pytest
 from labkit import Model
 from labkit.base.errors import ConversionError
 from labkit.inside.reference import STAGES, Reference
-from labkit.model import manifest
+from labkit.model import manifest, parts
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.vision import merge_order, patch_positions, pixel_values
 from labkit.proof import parity
@@ -130,7 +130,7 @@ def test_scrambled_positions_are_caught_at_the_visual_tokens(
     compared: Compare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not np.array_equal(positions_by_rows(8, 8), patch_positions(8, 8))
-    monkeypatch.setattr(parity, "patch_positions", positions_by_rows)
+    monkeypatch.setattr(parts, "patch_positions", positions_by_rows)
     report = compared(3)
     assert [s.holds for s in report.stages[:2]] == [True, True]
     assert report.first_departure == "image_embeds"
