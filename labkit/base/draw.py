@@ -6,12 +6,13 @@ Each ends in `finish`: a picture with its words.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
@@ -69,6 +70,44 @@ def write_cells(
     for (row, col), value in np.ndenumerate(table):
         colour = "white" if value < dark else "black"
         centred(axis, col, row, form(value), fontsize=fontsize, color=colour)
+
+
+def stacked_bars(
+    axis: Axes,
+    labels: Sequence[str],
+    parts: Mapping[str, np.ndarray],
+    styles: Iterable[Mapping[str, Any]],
+    total: str,
+) -> list[BarContainer]:
+    """Lying bars, the first on top, cut into parts, with the total behind each.
+
+    Parameters
+    ----------
+    axis
+        Where.
+    labels
+        One for each bar.
+    parts
+        The length of each part in each bar, (bars,), by the part's name in the legend.
+    styles
+        For each part what matplotlib's ``barh`` takes: a colour, a hatch.
+    total
+        A format, such as ``" {:.2f} MB"``.
+
+    Returns
+    -------
+    list
+        The bars of each part, as matplotlib has them.
+    """
+    places, ends, cuts = range(len(labels)), np.zeros(len(labels)), []
+    for (name, lengths), style in zip(parts.items(), styles, strict=True):
+        cuts.append(axis.barh(places, lengths, left=ends, label=name, **style))
+        ends = ends + lengths
+    axis.bar_label(cuts[-1], [total.format(end) for end in ends], fontsize=9)
+    axis.set_yticks(places, labels)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+    axis.margins(x=0.16)  # for the totals
+    return cuts
 
 
 def finish(figure: Figure, alt: str) -> Picture:

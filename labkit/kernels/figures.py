@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from labkit.arm.counting import CLASSES
-from labkit.arm.figures import COLOURS, HATCHES, NAMES
-from labkit.base.draw import CYCLE, finish
+from labkit.arm.figures import class_bars
+from labkit.base.draw import CYCLE, finish, subplots
 from labkit.base.show import Picture
 from labkit.kernels.report import Report
-from labkit.kernels.running import Count
 from labkit.kernels.static import CORES
 
 MARKS = {
@@ -32,7 +30,7 @@ def packing(order: np.ndarray) -> Picture:
     order
         (outputs, 32) int: twice the byte's number, plus one for its high half.
     """
-    figure, axis = plt.subplots(figsize=(13, 2.6), layout="constrained")
+    figure, axis = subplots(size=(13, 2.6))
     register = order // 2 // 16
     axis.imshow(register, cmap="viridis", vmin=-1.2, vmax=4, alpha=0.55, aspect="auto")
     for (row, column), place in np.ndenumerate(order):
@@ -66,64 +64,38 @@ def packing(order: np.ndarray) -> Picture:
 
 def counts(report: Report) -> Picture:
     """Executed instructions to 32 multiply-adds, by class, GEMV beside GEMM; plain C is told in words, since it would dwarf the rest."""
-    figure, axes = plt.subplots(1, 2, figsize=(12, 3.1), sharex=True, layout="constrained")
-    told = []
+    figure, axes = subplots(1, 2, size=(12, 3.1), sharex=True)
+    words = []
     for axis, form in zip(axes, ("gemv", "gemm"), strict=True):
-        shown = [
-            count
-            for count in report.counts
-            if count.kernel.endswith(form) and not count.kernel.startswith("scalar")
+        plain, *shown = (count for count in report.counts if count.kernel.endswith(form))
+        names = [count.kernel.removesuffix(f"_{form}") for count in shown]
+        mixes = [
+            {name: 32 * n / count.macs for name, n in count.by_class.items()} for count in shown
         ]
-        _stack(axis, shown)
-        plain = 32 / report.count(f"scalar_{form}").per_instruction
-        size = f"{shown[0].rows} row{'s' * (shown[0].rows > 1)} by {report.shape[1]} outputs, {report.shape[2]} columns"
+        labels = [name.replace("kleidiai", "KleidiAI") for name in names]
+        class_bars(axis, labels, mixes, " {:.1f}")
+        limits, y = [32 / count.limit for count in shown], np.arange(len(shown))
+        mark = {"color": "black", "linewidth": 2.5, "label": "the instruction set's limit"}
+        axis.vlines(limits, y - 0.4, y + 0.4, **mark)
+        rows = f"{shown[0].rows} row{'s' * (shown[0].rows > 1)}"
         axis.set(
-            title=f"{form.upper()}: {size}\n(plain C: {plain:.0f})",
+            title=f"{form.upper()}: {rows} by {report.shape[1]} outputs, {report.shape[2]} columns\n"
+            f"(plain C: {32 / plain.per_instruction:.0f})",
             xlabel="instructions to 32 multiply-adds",
         )
-        told += [
-            f"{count.kernel} {32 / count.per_instruction:.1f}, at the limit {32 / count.limit:.0f}"
-            for count in shown
+        words += [
+            f"{count.kernel} {32 / count.per_instruction:.1f}, at the limit {limit:.0f}"
+            for count, limit in zip(shown, limits, strict=True)
         ]
-    handles, labels = axes[1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
-    return finish(
-        figure,
-        "Bars of executed instructions to 32 multiply-adds, not time, cut by class: "
-        + "; ".join(told)
-        + ".",
-    )
-
-
-def _stack(axis: Any, shown: Sequence[Count]) -> None:
-    lefts = np.zeros(len(shown))
-    for name in CLASSES:
-        values = np.array([32 * count.by_class[name] / count.macs for count in shown])
-        axis.barh(
-            range(len(shown)), values, left=lefts, color=COLOURS[name], edgecolor="white" if name in HATCHES else "0.55",
-            linewidth=0.4, hatch=HATCHES.get(name), label=NAMES[name],
-        )  # fmt: skip
-        lefts += values
-    for y, (total, count) in enumerate(zip(lefts, shown, strict=True)):
-        axis.text(total, y, f" {total:.1f}", va="center", fontsize=9)
-        axis.plot(
-            [32 / count.limit] * 2,
-            [y - 0.4, y + 0.4],
-            color="black",
-            linewidth=2.5,
-            label="the instruction set's limit" if y == 0 else None,
-        )
-    axis.set_yticks(
-        range(len(shown)),
-        [count.kernel.rpartition("_")[0].replace("kleidiai", "KleidiAI") for count in shown],
-    )
-    axis.invert_yaxis()
-    axis.spines[["top", "right"]].set_visible(False)
+    legend = axes[1].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    bars = "Bars of executed instructions to 32 multiply-adds, not time, cut by class: "
+    return finish(figure, f"{bars}{'; '.join(words)}.")
 
 
 def cores(report: Report) -> Picture:
     """Multiply-adds to a cycle of the GEMM kernels on each core, by the static model."""
-    figure, axis = plt.subplots(figsize=(10.5, 4.6), layout="constrained")
+    figure, axis = subplots(size=(10.5, 4.6))
     told = []
     for y, core in enumerate(CORES):
         models = {kernel: report.model(kernel, core) for kernel in MARKS}
@@ -179,7 +151,6 @@ def cores(report: Report) -> Picture:
     axis.set_xticks([2, 4, 8, 16, 32, 64], ["2", "4", "8", "16", "32", "64"])
     axis.minorticks_off()
     axis.invert_yaxis()
-    axis.spines[["top", "right"]].set_visible(False)
     axis.legend(loc="upper right", frameon=False)
     return finish(
         figure,

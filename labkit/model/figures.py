@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from labkit.base.draw import CYCLE, finish
+from labkit.base.draw import CYCLE, finish, stacked_bars, subplots
 from labkit.base.show import Picture
 from labkit.model.vision import FACTOR, PATCH_SIZE, merge_order
 from labkit.model.weights import QuantizedLinear
@@ -83,34 +83,21 @@ def sizes(bars: Mapping[str, Mapping[str, int]]) -> Picture:
     bars
         For each version, bytes of each part; the same parts in each.
     """
-    parts = list(next(iter(bars.values())))
-    figure, axis = plt.subplots(figsize=(9, 0.75 * len(bars) + 1.2), layout="constrained")
-    lefts = np.zeros(len(bars))
-    for part, colour in zip(parts, CYCLE, strict=False):
-        values = np.array([bar[part] for bar in bars.values()]) / 1e6
-        axis.barh(list(bars), values, left=lefts, label=part, color=colour, edgecolor="white")
-        for y, (left, value) in enumerate(zip(lefts, values, strict=True)):
-            if value > 0.06 * max(sum(b.values()) for b in bars.values()) / 1e6:
-                axis.text(
-                    left + value / 2,
-                    y,
-                    f"{value:.2f}",
-                    ha="center",
-                    va="center",
-                    color="white" if colour[1] < 0.6 else "black",
-                    fontsize=9,
-                )
-        lefts += values
-    for y, total in enumerate(lefts):
-        axis.text(total, y, f"  {total:.2f} MB", va="center")
-    axis.invert_yaxis()
-    axis.set_xlim(0, lefts.max() * 1.15)
+    names = list(next(iter(bars.values())))
+    parts = {name: np.array([bar[name] for bar in bars.values()]) / 1e6 for name in names}
+    longest = max(sum(bar.values()) for bar in bars.values()) / 1e6
+    figure, axis = subplots(size=(9, 0.75 * len(bars) + 1.2))
+    styles = [{"color": colour, "edgecolor": "white"} for colour in CYCLE[: len(parts)]]
+    cuts = stacked_bars(axis, list(bars), parts, styles, "  {:.2f} MB")
+    for cut, values, colour in zip(cuts, parts.values(), CYCLE, strict=False):
+        wide_enough = [f"{v:.2f}" if v > 0.06 * longest else "" for v in values]
+        ink = "white" if colour[1] < 0.6 else "black"
+        axis.bar_label(cut, wide_enough, label_type="center", color=ink, fontsize=9)
     axis.set_xlabel("megabytes")
-    axis.spines[["top", "right"]].set_visible(False)
     axis.legend(loc="lower right", frameon=False)
     told = "; ".join(
         f"{name} {sum(bar.values()) / 1e6:.2f} MB ("
-        + ", ".join(f"{p} {bar[p] / 1e6:.2f}" for p in parts)
+        + ", ".join(f"{p} {bar[p] / 1e6:.2f}" for p in names)
         + ")"
         for name, bar in bars.items()
     )
