@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from labkit.arm.counting import CLASSES
 from labkit.arm.figures import class_bars
 from labkit.base.draw import CYCLE, finish, subplots
 from labkit.base.show import Picture

@@ -1,21 +1,61 @@
-"""Shared pieces of figures."""
+"""What figures share: axes, frames, grids, numbers in cells."""
 
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from labkit.base.draw import stacked_bars
+from labkit.base import draw
+
+
+def test_axes_are_open_and_images_framed() -> None:
+    figure, axes = draw.subplots(1, 2, size=(4, 2))
+    draw.image(axes[1], np.zeros((2, 3, 3), np.uint8), title="dark")
+    shown = [[axis.spines[side].get_visible() for side in ("top", "left")] for axis in axes]
+    assert shown == [[False, True], [True, True]]
+    assert (axes[1].get_title(), list(axes[1].get_xticks())) == ("dark", [])
+    _, axis = plt.subplots()
+    assert axis.spines["top"].get_visible(), "other people's figures are as they were"
+    plt.close("all")
+    assert figure.get_size_inches().tolist() == [4, 2]
+
+
+def test_a_grid_of_patches_and_visual_tokens() -> None:
+    _, axis = draw.subplots(size=(2, 2))
+    draw.patch_grid(axis, 28, 56, {14: 0.3, 28: 1}, color="black")
+    ruled = [
+        (len(lines.get_segments()), lines.get_linewidth()[0])  # type: ignore[attr-defined]
+        for lines in axis.collections
+    ]
+    assert ruled == [(3, 0.3), (5, 0.3), (2, 1), (3, 1)]
+    ends = axis.collections[0].get_segments()[-1]
+    assert ends.tolist() == [[-0.5, 27.5], [55.5, 27.5]]
+    plt.close("all")
+
+
+def test_numbers_in_cells_can_be_read_on_their_ground() -> None:
+    _, axis = draw.subplots(size=(2, 2))
+    draw.write_cells(axis, np.array([[0.1, 0.9]]), "{:.0%}".format, dark=0.5)
+    written = [(text.get_text(), text.get_color(), text.get_position()) for text in axis.texts]
+    assert written == [("10%", "white", (0, 0)), ("90%", "black", (1, 0))]
+    plt.close("all")
+
+
+def test_a_finished_figure_is_closed() -> None:
+    figure, _ = draw.subplots(size=(2, 1))
+    finished = draw.finish(figure, "Nothing.")
+    assert finished.png.startswith(b"\x89PNG")
+    assert repr(finished) == "[figure: Nothing.]"
+    assert not plt.fignum_exists(figure.number)
 
 
 def test_stacked_bars_lie_one_behind_the_other_with_their_totals() -> None:
-    figure, axis = plt.subplots()
+    _, axis = draw.subplots(size=(2, 2))
     parts = {"a": np.array([1.0, 4.0]), "b": np.array([2.0, 0.0])}
-    cuts = stacked_bars(axis, ["up", "down"], parts, [{"color": "red"}, {}], "{:.1f} MB")
-    lefts = [[bar.get_x() for bar in cut] for cut in cuts]
-    assert lefts == [[0, 0], [1, 4]]
+    cuts = draw.stacked_bars(axis, ["up", "down"], parts, [{"color": "red"}, {}], "{:.1f} MB")
+    assert [[bar.get_x() for bar in cut] for cut in cuts] == [[0, 0], [1, 4]]
     assert [text.get_text() for text in axis.texts] == ["3.0 MB", "4.0 MB"]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["up", "down"]
     bottom, top = axis.get_ylim()
     assert bottom > top, "the first bar lies on top"
-    plt.close(figure)
+    plt.close("all")
