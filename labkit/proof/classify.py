@@ -15,7 +15,9 @@ import numpy as np
 
 from labkit.base.stats import wilson
 from labkit.proof.pointing import inside
-from labkit.world.scenes import SIZES, Scene, random_scene, render
+from labkit.world.chance import random_scene
+from labkit.world.drawing import render
+from labkit.world.scenes import SIZES, Scene
 from labkit.world.sprites import NAMES
 
 Features = Callable[[Any], np.ndarray]

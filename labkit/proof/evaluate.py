@@ -16,15 +16,10 @@ import numpy as np
 from labkit.inside.reference import Reference
 from labkit.model.chat import Model
 from labkit.model.manifest import kind
-from labkit.world.scenes import (
-    TASKS,
-    Question,
-    Scene,
-    has_held_out_pair,
-    random_question,
-    random_scene,
-    render,
-)
+from labkit.world.chance import Question, has_held_out_pair, random_question, random_scene
+from labkit.world.drawing import render
+from labkit.world.scenes import Scene
+from labkit.world.words import TASKS
 
 SEED = 99
 

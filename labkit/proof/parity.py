@@ -22,7 +22,8 @@ from labkit.model.checkpoints import Checkpoint
 from labkit.model.images import ImageLike
 from labkit.model.parts import vision_inputs
 from labkit.model.vision import PATCH_SIZE, pixel_values
-from labkit.world.scenes import Background, Placed, Scene, render
+from labkit.world.drawing import render
+from labkit.world.scenes import Background, Placed, Scene
 
 MEANING = {
     "pixel_values": "the picture, resized, normalised, cut into patches",

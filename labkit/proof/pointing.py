@@ -15,8 +15,10 @@ from labkit.base.stats import wilson
 from labkit.inside.probes import Probe
 from labkit.model.vision import FACTOR
 from labkit.proof.evaluate import Case
-from labkit.world.scenes import Scene, plural, render
+from labkit.world.drawing import render
+from labkit.world.scenes import Scene
 from labkit.world.sprites import NAMES
+from labkit.world.words import plural
 
 SUPERVISED = ((1, 0), (2, 0))
 """Heads of the embedded checkpoint that were shown where to look when it was trained (layer, head)."""

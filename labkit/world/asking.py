@@ -7,18 +7,15 @@ from collections.abc import Sized
 from functools import lru_cache
 from typing import Any
 
-from labkit.world.scenes import TASKS, WORDINGS, Scene, true_answer, wording
+from labkit.world.answers import true_answer
+from labkit.world.scenes import Scene
 from labkit.world.sprites import NAMES
+from labkit.world.words import TASKS, WORDINGS, needs_subject, wording
 
 _ON_BUTTONS = (
     "Describe|Left of …|Right of …|Above …|Below …|Is there …|How many …|Which objects|Where is …"
 )
 LABELS = dict(zip(TASKS, _ON_BUTTONS.split("|"), strict=True))
-
-
-def needs_subject(task: str) -> bool:
-    """True for a task that asks about one object."""
-    return "{" in WORDINGS[task][0]
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """The scene composer: place emoji by mouse or keyboard, ask about them, see the answer stream.
 
 All rules live in Python: the browser sends commands ("move object 3 there"), and gets back
-the new state and the picture drawn by `labkit.world.scenes`, so what the learner sees is, pixel
+the new state and the picture drawn by `labkit.world.drawing`, so what the learner sees is, pixel
 by pixel, what the model gets. It works without a browser as well: see `Composer.ask_now`.
 """
 
@@ -22,10 +22,12 @@ import traitlets
 from PIL import Image
 
 from labkit.base.errors import LabkitError, SceneError
-from labkit.world.asking import LABELS, facts, judge, needs_subject, wordings
-from labkit.world.scenes import MAX_SIDE, MIN_SIDE, SIZES, TASKS, Scene, render, wording
+from labkit.world.asking import LABELS, facts, judge, wordings
+from labkit.world.drawing import render
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, SIZES, Scene
 from labkit.world.sprites import NAMES, SPRITES
 from labkit.world.staging import BACKGROUNDS, FULL, MOST, STEPS, Stage, count, in_words, stage_of
+from labkit.world.words import TASKS, needs_subject, wording
 
 SCALE = 3  # screen pixels per picture pixel
 _STEPS_KEPT = 100
@@ -128,7 +130,7 @@ class Composer(anywidget.AnyWidget):
     # ---- asking
 
     def ask_now(self, task: str, subject: str | None = None) -> Any:
-        """Ask one of `labkit.world.scenes.TASKS`, such as ``"left_of"``, about one object, and wait for the answer.
+        """Ask one of `labkit.world.words.TASKS`, such as ``"left_of"``, about one object, and wait for the answer.
 
         The tasks ``"describe"`` and ``"which"`` need no subject. An unknown task or a missing
         subject is a SceneError, and so is another answer that is still on its way.

@@ -11,19 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from labkit.base.errors import SceneError
-from labkit.world.scenes import (
-    MAX_SIDE,
-    MIN_SIDE,
-    RELATIONS,
-    SIZES,
-    Background,
-    Placed,
-    Scene,
-    article,
-    plural,
-    true_answer,
-)
+from labkit.world.answers import true_answer
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, SIZES, Background, Placed, Scene
 from labkit.world.sprites import NAMES
+from labkit.world.words import RELATIONS, article, plural
 
 MOST = 4
 USUAL_SIDE = 44

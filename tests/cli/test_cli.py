@@ -19,7 +19,8 @@ from labkit.base.errors import ConversionError
 from labkit.model import manifest
 from labkit.proof.evaluate import held_out_cases
 from labkit.proof.parity import examples
-from labkit.world.scenes import TASKS, render
+from labkit.world.drawing import render
+from labkit.world.words import TASKS
 
 COMMANDS = ("ask", "convert", "verify", "parity", "eval", "doctor", "clean")
 Captured = pytest.CaptureFixture[str]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from make_tokenizer import SPECIAL, SYSTEM, VOCABULARY, make_tokenizer
 
 from labkit.inside.reference import Reference
-from labkit.world.scenes import plural, random_question, random_scene
+from labkit.world.chance import random_question, random_scene
 from labkit.world.sprites import NAMES
+from labkit.world.words import plural
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,9 @@ from labkit import Model
 from labkit.proof import classify
 from labkit.proof.classify import TokenProbe, gather, pixels, single_objects
 from labkit.proof.parity import vision_stages
-from labkit.world.scenes import Placed, Scene, random_scene, render
+from labkit.world.chance import random_scene
+from labkit.world.drawing import render
+from labkit.world.scenes import Placed, Scene
 from labkit.world.sprites import NAMES
 
 TRAIN, HELD_OUT = single_objects(240, seed=1), single_objects(96, seed=2)

@@ -16,7 +16,9 @@ from labkit.proof.evaluate import (
     score_reference,
     table,
 )
-from labkit.world.scenes import TASKS, render, true_answer
+from labkit.world.answers import true_answer
+from labkit.world.drawing import render
+from labkit.world.words import TASKS
 
 CASES = held_out_cases(12)
 

@@ -28,7 +28,7 @@ from labkit.proof.parity import (
     examples,
     vision_stages,
 )
-from labkit.world.scenes import render
+from labkit.world.drawing import render
 
 Compare = Callable[..., Parity]
 

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from labkit.world.asking import LABELS, facts, judge, needs_subject, understand, wordings
-from labkit.world.scenes import TASKS, WORDINGS, Placed, Scene, wording
+from labkit.world.scenes import Placed, Scene
 from labkit.world.sprites import NAMES
+from labkit.world.words import TASKS, WORDINGS, wording
 
 CAT = Placed(name="cat", x=10, y=50, side=40)
 PIZZA = Placed(name="pizza", x=90, y=52, side=40)

@@ -15,7 +15,8 @@ from PIL import Image
 
 from labkit.base.errors import SceneError
 from labkit.world.composer import SCALE, Composer
-from labkit.world.scenes import Placed, Scene, render
+from labkit.world.drawing import render
+from labkit.world.scenes import Placed, Scene
 from labkit.world.sprites import NAMES
 
 CAT_AND_PIZZA = Scene(

@@ -8,16 +8,9 @@ from itertools import combinations
 import pytest
 
 from labkit.base.errors import SceneError
-from labkit.world.scenes import (
-    MAX_SIDE,
-    MIN_SIDE,
-    SIZES,
-    Background,
-    Placed,
-    Scene,
-    render,
-    true_answer,
-)
+from labkit.world.answers import true_answer
+from labkit.world.drawing import render
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, SIZES, Background, Placed, Scene
 from labkit.world.sprites import NAMES
 from labkit.world.staging import (
     BACKGROUNDS,

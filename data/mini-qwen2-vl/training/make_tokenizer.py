@@ -6,12 +6,14 @@ tokens of Qwen2-VL. Any text can be encoded; words of the world are one token ea
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from labkit.world.scenes import NUMBERS, RELATIONS, WORDINGS, ZONES, article, plural, wording
+from labkit.world.answers import ZONES
 from labkit.world.sprites import NAMES
+from labkit.world.words import NUMBERS, RELATIONS, WORDINGS, article, plural, wording
 
 SPECIAL = tuple(
     f"<|{name}|>"
@@ -40,7 +42,7 @@ VOCABULARY = 1024
 def corpus() -> list[str]:
     """Every kind of sentence of the world, so that its words become tokens."""
     text = [f"system\n{SYSTEM}", "user\n", "assistant\n", "Yes.", "No.", "Nothing."]
-    text += [f"{number}." for number in NUMBERS] + [f"{zone}." for row in ZONES for zone in row]
+    text += [f"{word.capitalize()}." for word in (*NUMBERS, *chain(*ZONES))]
     for name in NAMES:
         text += [
             wording(task, name, i)
@@ -54,8 +56,8 @@ def corpus() -> list[str]:
             f"{article(name).capitalize()}, {article(name)} and {article(name)}.",
         ]
         text += [
-            f"{number} {plural(name)}, {number.lower()} {plural(name)} and {number.lower()} {plural(name)}."
-            for number in NUMBERS[2:]
+            f"{some.capitalize()}, {some} and {some}."
+            for some in (f"{number} {plural(name)}" for number in NUMBERS[2:])
         ]
     return text * 4
 

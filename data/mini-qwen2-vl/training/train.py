@@ -38,8 +38,11 @@ from torch.nn import functional
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor
 
 from labkit.model.vision import FACTOR, PATCH_SIZE, mrope_positions, pixel_values
-from labkit.world.scenes import SIZES, Scene, plural, random_question, random_scene, render_array
+from labkit.world.chance import random_question, random_scene
+from labkit.world.drawing import render_array
+from labkit.world.scenes import SIZES, Scene
 from labkit.world.sprites import NAMES, sprite
+from labkit.world.words import plural
 
 MOST_CELLS = 8  # rows or columns of visual tokens in the largest scene, and some room
 MIN_PIXELS, MAX_PIXELS = 112 * 112, 140 * 140

@@ -1,0 +1,158 @@
+"""Scenes and questions at random: the same state of the generator gives the same ones."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from labkit.world.answers import true_answer
+from labkit.world.drawing import PATTERNS
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, SIZES, Background, Placed, Scene
+from labkit.world.sprites import NAMES
+from labkit.world.words import RELATIONS, WORDINGS, needs_subject, wording
+
+PAIRS = tuple(combinations(NAMES, 2))
+HELD_OUT_PAIRS = frozenset(
+    frozenset(PAIRS[i])
+    for i in np.random.default_rng(20).permutation(len(PAIRS))[: len(PAIRS) // 10]
+)
+"""One pair in ten: these two objects never stand together in a training scene."""
+WEIGHTS = {"describe": 4, "relation": 6, "is_there": 5, "how_many": 3, "which": 3, "where": 5}
+"""How often each kind of question is asked, out of the sum."""
+LEFT_OUT = {"Nothing.": 0.75, "One.": 0.5}
+"""The share of the commonest answers whose question is dropped, so that others are heard too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A question in words, the one right answer, and what it asks."""
+
+    task: str
+    subject: str | None
+    text: str
+    answer: str
+
+
+def has_held_out_pair(kinds: Iterable[str]) -> bool:
+    """True if two of these kinds are never together in training."""
+    return any(frozenset(pair) in HELD_OUT_PAIRS for pair in combinations(kinds, 2))
+
+
+def random_scene(
+    rng: np.random.Generator, size: tuple[int, int] | None = None, held_out: bool | None = False
+) -> Scene:
+    """One scene at random.
+
+    Parameters
+    ----------
+    rng
+        Where chance comes from: the same state gives the same scene.
+    size
+        (height, width) in pixels; None picks one of ``SIZES``.
+    held_out
+        False: no held-out pair (training). True: at least one. None: as it comes.
+    """
+    height, width = size or SIZES[rng.integers(len(SIZES))]
+    names = _names(rng, held_out)
+    # Most pairs are beyond doubt: side by side, or one above the other.
+    place = _place_pair if len(names) == 2 and rng.random() < 0.7 else _place
+    objects = tuple(place(rng, height, width, names))
+    return Scene(height=height, width=width, objects=objects, background=random_background(rng))
+
+
+def _some(rng: np.random.Generator, count: int) -> list[str]:
+    return [NAMES[i] for i in rng.choice(len(NAMES), count, replace=False)]
+
+
+def _names(rng: np.random.Generator, held_out: bool | None) -> list[str]:
+    """Names of the objects of one scene: singles, pairs, more, or several of one kind."""
+    if held_out:
+        pairs = sorted(map(sorted, HELD_OUT_PAIRS))
+        names = pairs[rng.integers(len(pairs))]
+        names += [name for name in _some(rng, rng.choice([0, 0, 1, 2])) if name not in names]
+    elif (case := rng.random()) < 0.30:  # several of one kind, maybe others beside them
+        kind, *others = _some(rng, 3)
+        copies = int(rng.integers(2, 5))
+        names = [kind] * copies + others[: rng.integers(0, min(3, 5 - copies))]
+    else:
+        names = _some(rng, 1 + bisect((0.38, 0.68, 0.88), case))
+    if held_out is False and has_held_out_pair(set(names)):
+        return _names(rng, held_out)
+    return [names[i] for i in rng.permutation(len(names))]
+
+
+def _place_pair(
+    rng: np.random.Generator, height: int, width: int, names: list[str]
+) -> list[Placed]:
+    across = rng.random() < (0.5 if height == width else 0.8 if width > height else 0.2)
+    placed = []
+    for name, third in zip(names, (0.27, 0.73), strict=True):
+        side = int(rng.integers(MIN_SIDE, MAX_SIDE + 1))
+        u, v = third + rng.uniform(-0.06, 0.06), rng.uniform(0.25, 0.75)
+        middles = (u, v) if across else (v, u)
+        x, y = (
+            int(np.clip(middle * room - side / 2, 0, room - side))
+            for middle, room in zip(middles, (width, height), strict=True)
+        )
+        placed.append(Placed(name=name, x=x, y=y, side=side))
+    return placed
+
+
+def _place(rng: np.random.Generator, height: int, width: int, names: list[str]) -> list[Placed]:
+    """Anywhere, as long as no two overlap by more than a sliver."""
+    largest = MAX_SIDE
+    while True:
+        placed: list[Placed] = []
+        for name in names:
+            for _ in range(12):
+                side = int(rng.integers(MIN_SIDE, largest + 1))
+                x, y = (int(rng.integers(0, room - side + 1)) for room in (width, height))
+                new = Placed(name=name, x=x, y=y, side=side)
+                if all(_apart(new, old) for old in placed):
+                    placed.append(new)
+                    break
+        if len(placed) == len(names):
+            return placed
+        largest = max(MIN_SIDE, largest - 4)
+
+
+def _apart(one: Placed, other: Placed) -> bool:
+    reach = 0.9 * (one.side + other.side) / 2
+    return any(abs(a - b) >= reach for a, b in zip(one.centre, other.centre, strict=True))
+
+
+def random_background(rng: np.random.Generator) -> Background:
+    """A plain or softly patterned ground."""
+    colour = rng.integers(40, 256, 3)
+    second = np.clip(colour + rng.integers(-40, 41, 3), 0, 255)
+    return Background(
+        colour=tuple(colour.tolist()),
+        second=tuple(second.tolist()),
+        pattern=list(PATTERNS)[rng.integers(len(PATTERNS))] if rng.random() < 0.7 else "plain",
+        period=int(rng.integers(8, 33)),
+        seed=int(rng.integers(1 << 30)),
+    )
+
+
+def random_question(rng: np.random.Generator, scene: Scene) -> Question:
+    """One question with one right answer about this scene."""
+    weights = np.array([*WEIGHTS.values()], float)
+    while True:
+        task = [*WEIGHTS][rng.choice(len(WEIGHTS), p=weights / weights.sum())]
+        kinds = scene.kinds
+        subject: str | None = kinds[rng.integers(len(kinds))]
+        if task == "relation":
+            task = [*RELATIONS][rng.integers(len(RELATIONS))]
+        elif task == "is_there" and rng.random() < 0.5:
+            subject = NAMES[rng.integers(len(NAMES))]
+        elif not needs_subject(task):
+            subject = None
+        answer = true_answer(scene, task, subject)
+        if answer is None or (answer in LEFT_OUT and rng.random() < LEFT_OUT[answer]):
+            continue
+        text = wording(task, subject, int(rng.integers(len(WORDINGS[task]))))
+        return Question(task=task, subject=subject, text=text, answer=answer)
