@@ -1,29 +1,30 @@
 """The one place that starts processes.
 
-`run` waits for a command and keeps its output in a log; `spawn` starts one that
-stays and is spoken to through pipes. Neither goes through a shell.
+`run` waits for a command and gives back what it printed; `spawn` starts one that stays
+and is spoken to through pipes. Neither goes through a shell, and each process is ended
+together with all that it started itself.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT, Popen
+from typing import Any
 
 from labkit.base.errors import CommandFailed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A command that ended well: how long it took and how much memory it held at most."""
+    """A command that ended well: what it printed, and how much memory it held at most."""
 
-    argv: tuple[str, ...]
-    elapsed_s: float
+    lines: tuple[str, ...]
     peak_bytes: int | None
 
 
@@ -41,13 +42,15 @@ class Stage:
 
 
 def tail(log: Path, lines: int = 12) -> str:
-    """The last lines of a log, for an error message."""
+    """The last lines of a log, for an error message; empty if it cannot be read."""
     try:
-        text = log.read_text(errors="replace")
+        return _last(log.read_text(errors="replace").splitlines(), lines)
     except OSError:
         return ""
-    kept = [line.rstrip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
-    return "\n".join(kept[-lines:])
+
+
+def _last(lines: Sequence[str], most: int = 12) -> str:
+    return "\n".join([line.rstrip() for line in lines if line.strip()][-most:])
 
 
 def exit_words(code: int) -> str:
@@ -67,131 +70,125 @@ def exit_words(code: int) -> str:
 def run(
     argv: Sequence[str],
     *,
-    log: Path,
+    log: Path | None = None,
     timeout_s: float | None = None,
     on_line: Callable[[str], None] | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Finished:
-    """Run a command to its end; everything it prints goes to ``log`` and, line by line, to ``on_line``.
+    """Run a command to its end.
+
+    Parameters
+    ----------
+    log
+        What it prints, errors among it, is added to this file as it comes.
+    timeout_s
+        After this many seconds it is ended.
+    on_line
+        Called with each line as it comes.
+    env
+        Added to the environment.
 
     Raises
     ------
     CommandFailed
-        If it cannot be started, ends with an error, or takes longer than ``timeout_s``.
+        If it cannot be started, ends with an error, or takes too long.
     """
-    begun = time.perf_counter()
-    late = threading.Event()
-    with log.open("ab") as kept:
-        try:
-            process = subprocess.Popen(
-                list(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                cwd=cwd,
-                env=_environment(env),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CommandFailed(
-                argv=argv, reason=f"could not be started: {error.strerror}", log=log, output=""
-            ) from error
-        watch = _PeakMemory(process.pid)
-
-        def too_late() -> None:
-            late.set()
-            _end(process)
-
-        alarm = threading.Timer(timeout_s, too_late) if timeout_s else None
-        if alarm:
-            alarm.daemon = True
-            alarm.start()
-        assert process.stdout is not None
+    lines: list[str] = []
+    with (
+        Path(log or os.devnull).open("ab") as kept,
+        _start(argv, log, env, cwd=cwd, stdin=DEVNULL, stderr=STDOUT) as process,
+        time_limit(process, timeout_s) as late,
+        _memory(process.pid) as readings,
+    ):
+        assert process.stdout
         try:
             for raw in process.stdout:
                 kept.write(raw)
-                if on_line:
-                    for line in raw.decode(errors="replace").replace("\r", "\n").splitlines():
+                for line in raw.decode(errors="replace").splitlines():  # "\r" ends one, too
+                    lines.append(line)
+                    if on_line:
                         on_line(line)
             code = process.wait()
-        finally:
-            if alarm:
-                alarm.cancel()
-            if process.poll() is None:  # the caller was interrupted: take the whole group along
-                _end(process)
-            peak = watch.stop()
-            process.stdout.close()
-    if late.is_set():
-        raise CommandFailed(
-            argv=argv,
-            reason=f"took longer than {timeout_s:.0f} s and was ended",
-            log=log,
-            output=tail(log),
-        )
-    if code:
-        raise CommandFailed(argv=argv, reason=exit_words(code), log=log, output=tail(log))
-    return Finished(argv=tuple(argv), elapsed_s=time.perf_counter() - begun, peak_bytes=peak)
+        finally:  # the caller was interrupted: the process goes along
+            end(process)
+    if late.is_set() or code:
+        reason = exit_words(code)
+        if late.is_set():
+            reason = f"took longer than {timeout_s:.0f} s and was ended"
+        raise CommandFailed(argv=argv, reason=reason, log=log, output=_last(lines))
+    # Without a reading it was over before the first.
+    return Finished(lines=tuple(lines), peak_bytes=max(readings, default=0) or None)
 
 
-def spawn(
-    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start a process that is spoken to over its standard input and output; its standard error goes to ``log``."""
-    with log.open("ab") as kept:
-        try:
-            return subprocess.Popen(
-                list(argv),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=kept,
-                env=_environment(env),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CommandFailed(
-                argv=argv, reason=f"could not be started: {error.strerror}", log=log, output=""
-            ) from error
+def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> Popen[bytes]:
+    """Start a process to speak to over standard input and output; its errors go to ``log``.
+
+    Raises
+    ------
+    CommandFailed
+        If it cannot be started.
+    """
+    with log.open("ab") as errors:
+        return _start(argv, log, env, stdin=PIPE, stderr=errors)
 
 
-def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-    return {**os.environ, **(extra or {})}
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _start(
+    argv: Sequence[str], log: Path | None, env: Mapping[str, str] | None, **pipes: Any
+) -> Popen[bytes]:
+    """Start a process in a session of its own, with ``env`` added to the environment."""
+    everything = {**os.environ, **(env or {})}
     try:
-        os.killpg(
-            process.pid, signal.SIGKILL
-        )  # its own session: nothing but what it started itself
-    except ProcessLookupError:
-        return
-    process.wait()
+        return Popen(argv, env=everything, stdout=PIPE, start_new_session=True, **pipes)
+    except OSError as error:
+        reason = f"could not be started: {error.strerror}"
+        raise CommandFailed(argv=argv, reason=reason, log=log, output="") from error
 
 
-class _PeakMemory:
-    """Samples the resident memory of a process and its children, ten times a second."""
+def end(process: Popen[Any]) -> int:
+    """End a process that `run` or `spawn` started, with all it started; its exit code."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its own session: nobody else's processes
+    return process.wait()
 
-    def __init__(self, pid: int) -> None:
-        import psutil
 
-        self._process = psutil.Process(pid)
-        self._peak = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
+@contextmanager
+def time_limit(process: Popen[Any], seconds: float | None) -> Iterator[threading.Event]:
+    """End a process if the block takes longer than this; the event says whether it did."""
+    late = threading.Event()
 
-    def _watch(self) -> None:
-        import psutil
+    def too_late() -> None:
+        late.set()
+        end(process)
 
-        while not self._stop.wait(0.1):
-            try:
-                family = [self._process, *self._process.children(recursive=True)]
-                self._peak = max(self._peak, sum(p.memory_info().rss for p in family))
-            except psutil.Error:
-                return
+    alarm = threading.Timer(seconds or threading.TIMEOUT_MAX, too_late)
+    alarm.daemon = True
+    alarm.start()
+    try:
+        yield late
+    finally:
+        alarm.cancel()
 
-    def stop(self) -> int | None:
-        """Peak in bytes; None if the process was gone before the first look."""
-        self._stop.set()
-        self._thread.join()
-        return self._peak or None
+
+@contextmanager
+def _memory(pid: int) -> Iterator[list[int]]:
+    """Resident bytes of a process with its children, read ten times a second."""
+    import psutil
+
+    process, over = psutil.Process(pid), threading.Event()
+    readings: list[int] = []
+
+    def read() -> None:
+        while not over.wait(0.1):
+            with suppress(psutil.Error):  # one of them may end while it is looked at
+                family = [process, *process.children(recursive=True)]
+                readings.append(sum(member.memory_info().rss for member in family))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        yield readings
+    finally:
+        over.set()
+        reader.join()

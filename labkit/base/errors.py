@@ -21,10 +21,11 @@ class QuestionError(LabkitError):
 class CommandFailed(LabkitError):
     """A command could not be started, ended with an error, or took too long."""
 
-    def __init__(self, *, argv: Sequence[str], reason: str, log: Path, output: str) -> None:
+    def __init__(self, *, argv: Sequence[str], reason: str, log: Path | None, output: str) -> None:
         self.argv, self.reason, self.log, self.output = tuple(argv), reason, log, output
-        said = f"\nIts last words:\n{output}" if output else ""
-        super().__init__(f"{reason}: {' '.join(argv)}{said}\nThe whole log: {log}")
+        last_words = f"\nIts last words:\n{output}" if output else ""
+        whole = f"\nThe whole log: {log}" if log else ""
+        super().__init__(f"{reason}: {' '.join(argv)}{last_words}{whole}")
 
 
 class EngineError(LabkitError):
@@ -32,10 +33,7 @@ class EngineError(LabkitError):
 
     def __init__(self, *, op: str, kind: str, message: str, log: str) -> None:
         self.kind = kind
-        super().__init__(
-            f"the engine could not do {op!r}: {kind}: {message}"
-            + (f"\nIts log ends with:\n{log}" if log else "")
-        )
+        super().__init__(f"the engine could not do {op!r}: {kind}: {message}{_ending(log)}")
 
 
 class EngineCrashed(LabkitError):
@@ -43,9 +41,9 @@ class EngineCrashed(LabkitError):
 
     def __init__(self, *, op: str, reason: str, log: str) -> None:
         super().__init__(
-            f"the engine ended while doing {op!r} ({reason}). Open the model again to go on; if it happens again, "
-            f"`labkit verify DIR` tells whether the model's files are whole."
-            + (f"\nIts log ends with:\n{log}" if log else "")
+            f"the engine ended while doing {op!r} ({reason}). Open the model again to go on; "
+            "if it happens again, `labkit verify DIR` tells whether the model's files are whole."
+            + _ending(log)
         )
 
 
@@ -57,6 +55,10 @@ class EngineTimeout(LabkitError):
             f"the engine did not finish {op!r} within {seconds:.0f} s and was ended. "
             "Open the model again; ask for fewer tokens or a smaller picture."
         )
+
+
+def _ending(log: str) -> str:
+    return f"\nIts log ends with:\n{log}" if log else ""
 
 
 class CheckpointError(LabkitError):
@@ -72,7 +74,7 @@ class ModelError(LabkitError):
 
 
 class SceneError(LabkitError):
-    """The scene composer was asked for something that its world cannot hold, or while it was busy."""
+    """The scene composer was asked for something that its world cannot hold, or while busy."""
 
 
 class FolderError(LabkitError):
@@ -88,11 +90,11 @@ class CountingFailed(LabkitError):
 
 
 class ResultError(LabkitError):
-    """A benchmark that cannot be run or shown as asked, or a file that is not a benchmark's result."""
+    """A benchmark that cannot be run or shown as asked, or a file that is not a result."""
 
 
 class ProbeError(LabkitError):
-    """The inside of a model could not be read or shown: another graph than expected, a choice that is not there."""
+    """The inside of a model could not be read or shown as asked."""
 
 
 class KernelError(LabkitError):

@@ -21,12 +21,13 @@ def log(tmp_path: Path) -> Path:
 def test_what_a_command_prints_is_told_line_by_line_and_kept(log: Path) -> None:
     log.write_text("before\n")
     lines: list[str] = []
-    script = r"import os, sys; print('one'); print('10 %\r20 %'); sys.stdout.flush(); os.write(2, b'\xff three\n')"
+    script = (
+        r"import os; print('one'); print('10 %\r20 %', flush=True); os.write(2, b'\xff three\n')"
+    )
     finished = command.run([sys.executable, "-c", script], log=log, on_line=lines.append)
     assert lines == ["one", "10 %", "20 %", "� three"]
     assert log.read_bytes() == b"before\none\n10 %\r20 %\n\xff three\n"
-    assert finished.argv[0] == sys.executable
-    assert finished.elapsed_s > 0
+    assert finished.lines == tuple(lines)
 
 
 def test_memory_of_children_counts(log: Path) -> None:
@@ -49,6 +50,15 @@ def test_a_failure_carries_command_code_and_last_words(log: Path) -> None:
     assert str(log) in str(error)
 
 
+def test_a_failure_tells_what_this_command_said_with_or_without_a_log(log: Path) -> None:
+    log.write_text("of the command before\n")
+    for kept in (log, None):
+        with pytest.raises(CommandFailed, match="exit code 1") as failure:
+            command.run(["sh", "-c", "echo '  why'; echo; exit 1"], log=kept)
+        assert failure.value.output == "  why"
+        assert ("The whole log" in str(failure.value)) is (kept is not None)
+
+
 def test_a_program_that_is_not_there(log: Path) -> None:
     for start in (
         lambda: command.run(["no-such-program"], log=log),
@@ -60,8 +70,8 @@ def test_a_program_that_is_not_there(log: Path) -> None:
 
 def test_a_command_that_takes_too_long_goes_with_its_children(log: Path) -> None:
     script = (
-        "import subprocess, sys, time\n"
-        "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid, flush=True)\n"
+        "import subprocess, time\n"
+        "print(subprocess.Popen(['sleep', '600']).pid, flush=True)\n"
         "time.sleep(600)"
     )
     pids: list[int] = []
@@ -74,6 +84,16 @@ def test_a_command_that_takes_too_long_goes_with_its_children(log: Path) -> None
         )
     while psutil.pid_exists(pids[0]) and psutil.Process(pids[0]).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.05)  # until the test's own time limit
+
+
+def test_memory_is_read_on_when_a_child_ends(log: Path) -> None:
+    script = (
+        "import subprocess, time\n"
+        "for _ in range(60): subprocess.run(['true'])\n"
+        "x = bytearray(80_000_000); time.sleep(0.5)"
+    )
+    finished = command.run([sys.executable, "-c", script], log=log)
+    assert (finished.peak_bytes or 0) > 80_000_000
 
 
 def test_an_interrupt_ends_the_command(log: Path) -> None:
