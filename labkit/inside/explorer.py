@@ -23,7 +23,8 @@ from labkit.base.errors import ProbeError
 from labkit.base.show import Picture
 from labkit.inside import figures
 from labkit.inside.attention import attention_pattern, rope_2d, rotate
-from labkit.inside.probes import Inside, Look, Probe, Reading
+from labkit.inside.looks import Inside, Look, Reading
+from labkit.inside.probes import Probe
 from labkit.model.chat import MAX_PIXELS
 from labkit.model.images import ImageLike, load_rgb, prepare
 

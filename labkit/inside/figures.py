@@ -22,7 +22,7 @@ from labkit.inside.attention import (
     rope_2d,
     rotate,
 )
-from labkit.inside.probes import Inside, Look, Reading
+from labkit.inside.looks import Inside, Look, Reading
 
 OPACITY = 0.72
 
@@ -271,8 +271,8 @@ def mrope(reading: Reading) -> Picture:
     count = tokens.grid[0] * tokens.grid[1]
     figure, axis = plt.subplots(figsize=(10, 3.2), layout="constrained")
     axis.axvspan(
-        tokens.first_visual - 0.5,
-        tokens.first_visual + count - 0.5,
+        tokens.visual.start - 0.5,
+        tokens.visual.start + count - 0.5,
         color="0.92",
         label="visual tokens",
     )
@@ -294,12 +294,12 @@ def mrope(reading: Reading) -> Picture:
     axis.set(xlabel="place in the sequence", ylabel="position id")
     axis.legend(frameon=False, ncols=5, loc="upper left", bbox_to_anchor=(0, 1.18))
     axis.spines[["top", "right"]].set_visible(False)
-    after = int(ids[0, tokens.first_visual + count])
+    after = int(ids[0, tokens.visual.start + count])
     return finish(
         figure,
         f"Position ids of {len(tokens.ids)} tokens. Text counts on, the three ids together. The {count} visual tokens share one time, "
-        f"{ids[0, tokens.first_visual]}, while height spans {tokens.grid[0]} ids and width {tokens.grid[1]}; the text after them goes on "
-        f"from {after}, not from {tokens.first_visual + count}.",
+        f"{ids[0, tokens.visual.start]}, while height spans {tokens.grid[0]} ids and width {tokens.grid[1]}; the text after them goes on "
+        f"from {after}, not from {tokens.visual.start + count}.",
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from labkit.base.errors import ProbeError
 from labkit.base.show import Picture
 from labkit.inside import figures
-from labkit.inside.probes import Look, Reading
+from labkit.inside.looks import Look, Reading
 
 ALL_PATTERNS_BYTES = 64_000_000
 """Up to this, all patterns of the tower are written; beyond it, those of the heads that are named."""

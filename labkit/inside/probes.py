@@ -1,8 +1,7 @@
 """Look inside: patch embeddings, hidden states, Q, K and attention of a model at work.
 
 `Probe` reads them from the *converted* model, with the weights that it answers with;
-`labkit.inside.reference.ReferenceProbe` reads the same from the original in transformers. What
-both return is in picture order, row by row, not in the model's 2×2 merge order.
+`labkit.inside.reference.ReferenceProbe` reads the same from the original in transformers.
 
 >>> with labkit.open_model("mini") as model, Probe(model) as probe:     # doctest: +SKIP
 ...     look = probe.look("scene.png")
@@ -12,209 +11,30 @@ both return is in picture order, row by row, not in the model's 2×2 merge order
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from labkit.base.errors import ProbeError, QuestionError
 from labkit.engine.client import EngineProcess
 from labkit.inside import taps
-from labkit.inside.attention import attention_pattern
+from labkit.inside.looks import Arrays, Look, Reading, Tokens, chosen, grid
 from labkit.model import manifest
 from labkit.model.chat import Model
 from labkit.model.images import ImageLike
-from labkit.model.parts import prompt_inputs, vision_inputs
-from labkit.model.vision import (
-    FACTOR,
-    PATCH_SIZE,
-    mrope_positions,
-    pixel_values,
-    to_grid,
-)
+from labkit.model.parts import Part, prompt_inputs, vision_inputs
+from labkit.model.vision import FACTOR, pixel_values
 from labkit.model.weights import embeddings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+OUTPUTS = {"visual.mnn": "image_embeds", "llm.mnn": "logits"}
 MOST_BYTES = 2**30
 """Q, K and hidden states of one picture may take this much; beyond it, ask for some layers only."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inside:
-    """Q and K of the layers that were asked for, by layer number; patterns are computed when asked for, so that few are held at once."""
-
-    name: str
-    layers: int
-    pixels: np.ndarray = field(repr=False)
-    q: Mapping[int, np.ndarray] = field(repr=False)
-    k: Mapping[int, np.ndarray] = field(repr=False)
-    causal: ClassVar[bool] = False
-
-    @property
-    def rows(self) -> int:
-        """Patches from top to bottom."""
-        return int(self.pixels.shape[0]) // PATCH_SIZE
-
-    @property
-    def cols(self) -> int:
-        """Patches from left to right."""
-        return int(self.pixels.shape[1]) // PATCH_SIZE
-
-    @property
-    def heads(self) -> int:
-        """Heads of each layer."""
-        return len(next(iter(self.q.values())))
-
-    def qk(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rotated Q and K of one layer: two arrays (heads, n, d_head) float32.
-
-        Raises
-        ------
-        ProbeError
-            If the model has no such layer, or it was not asked for.
-        """
-        if layer not in self.q:
-            held = ", ".join(map(str, self.q))
-            raise ProbeError(
-                f"expected one of the layers that were looked at ({held} of {self.layers}), received {layer}; pass layers=[{layer}]"
-            )
-        return self.q[layer], self.k[layer]
-
-    def pattern(self, layer: int, head: int | None = None) -> np.ndarray:
-        """Attention of one head (n, n), or of all heads of a layer (heads, n, n): rows are queries, columns keys."""
-        q, k = self.qk(layer)
-        mask = np.tri(q.shape[1], dtype=bool) if self.causal else None
-        if head is None:
-            return attention_pattern(q, k, mask=mask)
-        if not 0 <= head < self.heads:
-            raise ProbeError(f"expected a head from 0 to {self.heads - 1}, received {head}")
-        return attention_pattern(q[head], k[head], mask=mask)
-
-    def patterns(self) -> Iterator[np.ndarray]:
-        """The patterns (heads, n, n) of all layers that were asked for, one layer at a time."""
-        return (self.pattern(layer) for layer in self.q)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look(Inside):
-    """What stands inside the vision tower for one picture, in picture order.
-
-    Attributes
-    ----------
-    pixels
-        (height, width, 3) uint8, as the model sees it.
-    patch_embeddings
-        (n_patches, d_vision) float32.
-    hidden
-        By layer number, what that layer reads: (n_patches, d_vision); number ``layers`` is what the last one leaves.
-    image_embeds
-        (n_visual_tokens, d_model) float32.
-    q, k
-        By layer number, (heads, n_patches, d_head) float32, after rotation.
-    """
-
-    patch_embeddings: np.ndarray = field(repr=False)
-    hidden: Mapping[int, np.ndarray] = field(repr=False)
-    image_embeds: np.ndarray = field(repr=False)
-
-    @property
-    def grid_thw(self) -> tuple[int, int, int]:
-        """The grid in patches: time, height, width."""
-        return 1, self.rows, self.cols
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tokens:
-    """A prompt with one picture and its answer, token by token.
-
-    Attributes
-    ----------
-    ids, pieces
-        Token ids of the whole sequence, template and all, and the text of each.
-    said
-        How many of them, at the end, are the answer.
-    pad, stop
-        Ids of a visual token, and of the marks that end a turn.
-    grid
-        Visual tokens from top to bottom and from left to right.
-    """
-
-    ids: tuple[int, ...]
-    pieces: tuple[str, ...]
-    said: int
-    pad: int
-    stop: tuple[int, ...]
-    grid: tuple[int, int]
-
-    @property
-    def first_visual(self) -> int:
-        """Place of the first visual token; the others follow it."""
-        count = self.grid[0] * self.grid[1]
-        if self.ids.count(self.pad) != count:
-            raise ProbeError(
-                f"expected {count} visual tokens in the prompt, found {self.ids.count(self.pad)}"
-            )
-        return self.ids.index(self.pad)
-
-    @property
-    def positions(self) -> np.ndarray:
-        """(3, n) int32: M-RoPE ids."""
-        before, visual = self.first_visual, self.grid[0] * self.grid[1]
-        return mrope_positions(before, *self.grid, len(self.ids) - before - visual).astype(np.int32)
-
-    @property
-    def places(self) -> np.ndarray:
-        """(n_words,) int: where the words of the question and of the answer stand."""
-        begin, end = (
-            self.first_visual + self.grid[0] * self.grid[1] + 1,
-            len(self.ids) - self.said,
-        )  # 1: the mark that ends the picture
-        stop = next((at for at in range(begin, end) if self.ids[at] in self.stop), end)
-        return np.concatenate([np.arange(begin, stop), np.arange(end, len(self.ids))])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading(Inside):
-    """What stands inside the language model for one picture, question and answer.
-
-    ``q`` and ``k`` are, by layer number, (heads, n, d_head) float32 over the whole sequence, after rotation; K is
-    repeated for the heads that share it.
-    """
-
-    tokens: Tokens
-    causal: ClassVar[bool] = True
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """Text of each token of the question, then of the answer."""
-        return tuple(self.tokens.pieces[at] for at in self.tokens.places)
-
-    @property
-    def answer(self) -> str:
-        """The answer's text."""
-        return "".join(self.tokens.pieces[len(self.tokens.ids) - self.tokens.said :])
-
-    @property
-    def queries(self) -> np.ndarray:
-        """(n_words,) int: the place from which each word looks.
-
-        A word of the question looks from its own place; a word of the answer from the place before it, where it is chosen.
-        """
-        places = self.tokens.places
-        return places - (np.arange(len(places)) >= len(places) - self.tokens.said)
-
-    def text_to_patch(self, layer: int) -> np.ndarray:
-        """What each word takes from each visual token: (heads, n_words, n_visual_tokens), shares of the word's whole attention."""
-        q, k = self.qk(layer)
-        pattern = attention_pattern(
-            q[:, self.queries], k, mask=np.arange(k.shape[1]) <= self.queries[:, None]
-        )
-        first, (rows, cols) = self.tokens.first_visual, self.tokens.grid
-        return pattern[:, :, first : first + rows * cols]
 
 
 class Probe:
@@ -223,7 +43,7 @@ class Probe:
     Parameters
     ----------
     model
-        Open. It keeps its settings (threads, precision, memory), so what is read is what it computes.
+        Open. It keeps its settings (threads, precision, memory): what is read is what it computes.
 
     Raises
     ------
@@ -233,19 +53,16 @@ class Probe:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.name = f"{manifest.kind(model.manifest.options['vision_bits'])} in MNN"
         self._engine: EngineProcess | None = None
-        self._outputs: dict[str, tuple[int, ...]] = {}  # which layers each loaded file gives
+        self._outputs: dict[str, tuple[str, ...]] = {}  # what each loaded file gives
 
-    @cached_property
-    def vision(self) -> taps.Taps:
-        """Names of tensors in ``visual.mnn``."""
-        return taps.find(self.model.graph("visual.mnn"), "visual.mnn")
-
-    @cached_property
-    def language(self) -> taps.Taps:
-        """Names of tensors in ``llm.mnn``."""
-        return taps.find(self.model.graph("llm.mnn"), "llm.mnn")
+    @property
+    def engine(self) -> EngineProcess:
+        """Its engine, started at first use, and again after a crash."""
+        if self._engine is None or not self._engine.alive:
+            self.close()
+            self._engine = EngineProcess()
+        return self._engine
 
     def look(self, image: ImageLike, *, layers: Sequence[int] | None = None) -> Look:
         """Run the vision tower on a picture and keep what stands inside.
@@ -263,60 +80,56 @@ class Probe:
             If what is to be kept takes over `MOST_BYTES`; `cost` tells before.
         """
         pixels = self.model.prepare(image)
-        kept = _chosen(layers, self.vision.layers)
-        self._check(pixels, len(kept))
+        kept = chosen(layers, self._taps("visual.mnn").layers)
+        patches = math.prod(grid(pixels))
+        if (size := self._bytes(patches, len(kept))) > MOST_BYTES:
+            raise ProbeError(
+                f"expected a look of at most {_size(MOST_BYTES)}; {len(kept)} layers at "
+                f"{patches} patches take {_size(size)}. Name some layers, as layers=[0, 1], "
+                "or open the model with a smaller max_pixels."
+            )
         return self.look_as_is(pixels, kept)
 
     def cost(self, image: ImageLike) -> str:
         """What a look at a picture takes, in words, before it is done."""
-        rows, cols = (side // PATCH_SIZE for side in self.model.prepare(image).shape[:2])
-        heads, d_head = self._shape
-        n, layers = rows * cols, self.vision.layers
-        one, kept = 4 * n * n, _kept_bytes(n, heads * d_head, layers)
+        rows, cols = grid(self.model.prepare(image))
+        n, layers, heads = rows * cols, self._smallest.layers, self._smallest.heads
+        one = 4 * n * n
         return (
-            f"{rows}×{cols} = {n} patches, {layers} layers × {heads} heads. Q, K and hidden states: {_size(kept)}; "
-            f"one head's pattern: {_size(one)}; all patterns together, never held at once: {_size(one * heads * layers)}."
+            f"{rows}×{cols} = {n} patches, {layers} layers × {heads} heads. "
+            f"Q, K and hidden states: {_size(self._bytes(n, layers))}; "
+            f"one head's pattern: {_size(one)}; "
+            f"all patterns together, never held at once: {_size(one * heads * layers)}."
         )
 
-    def _check(self, pixels: np.ndarray, layers: int) -> None:
-        heads, d_head = self._shape
-        patches = pixels.shape[0] * pixels.shape[1] // PATCH_SIZE**2
-        if (bytes_ := _kept_bytes(patches, heads * d_head, layers)) > MOST_BYTES:
-            raise ProbeError(
-                f"expected a look of at most {_size(MOST_BYTES)}; {layers} layers at {patches} patches take {_size(bytes_)}. "
-                "Name some layers, as layers=[0, 1], or open the model with a smaller max_pixels."
-            )
-
     @cached_property
-    def _shape(self) -> tuple[int, int]:
-        """Heads and width of a head, from the smallest picture."""
-        q = self.look_as_is(np.zeros((FACTOR, FACTOR, 3), np.uint8), (0,)).q[0]
-        return len(q), q.shape[2]
+    def _smallest(self) -> Look:
+        """A look at the smallest picture: it tells heads and widths."""
+        return self.look_as_is(np.zeros((FACTOR, FACTOR, 3), np.uint8), (0,))
+
+    def _bytes(self, patches: int, layers: int) -> int:
+        """What Q, K and hidden states of some layers take."""
+        return int(self._smallest.patch_embeddings[0].nbytes) * patches * (3 * layers + 1)
 
     def look_as_is(self, pixels: np.ndarray, layers: tuple[int, ...] = ()) -> Look:
-        """As `look`, at the size that the pixels have: (height, width, 3) uint8, both sides multiples of 28."""
-        rows, cols = pixels.shape[0] // PATCH_SIZE, pixels.shape[1] // PATCH_SIZE
-        n, found = rows * cols, self.vision
-        out = self._forward("visual.mnn", layers, vision_inputs(pixel_values(pixels), rows, cols))
-        hidden = {
-            layer: to_grid(out[found.hidden[layer]].reshape(n, -1), rows, cols)
-            for layer in sorted({0, *layers, found.layers})
-        }
-        return Look(
-            name=self.name,
-            layers=found.layers,
+        """As `look`, at the size that the pixels have.
+
+        Parameters
+        ----------
+        pixels
+            (height, width, 3) uint8, both sides multiples of 28.
+        """
+        count = self._taps("visual.mnn").layers
+        given = vision_inputs(pixel_values(pixels), *grid(pixels))
+        hidden, q, k, embeds = self._run("visual.mnn", given, layers, {0, *layers, count})
+        return Look.from_sequence(
+            name=self._name("vision_bits"),
+            layers=count,
             pixels=pixels,
-            patch_embeddings=hidden[0],
             hidden=hidden,
-            image_embeds=out["image_embeds"].reshape(n // 4, -1),
-            q={
-                layer: to_grid(_heads(out[found.queries[layer]], n, "Q"), rows, cols, axis=1)
-                for layer in layers
-            },
-            k={
-                layer: to_grid(_heads(out[found.keys[layer]], n, "K"), rows, cols, axis=1)
-                for layer in layers
-            },
+            q=q,
+            k=k,
+            image_embeds=embeds.reshape(-1, embeds.shape[-1]),
         )
 
     def read(
@@ -337,15 +150,17 @@ class Probe:
         layers
             Layers of the language model to keep; None keeps all.
         on_word
-            Called while the answer streams, with the reading up to the newest word. Each call runs the language
-            model over the whole sequence so far, without a KV cache.
+            Called while the answer streams, with the reading up to the newest word. Each call runs
+            the language model over the whole sequence so far, without a KV cache.
         """
         if image is None:
             raise QuestionError(
-                "expected a picture to look at, received None: without one no word can look anywhere."
+                "expected a picture to look at, received None: without one no word can look "
+                "anywhere."
             )
         pixels = self.model.prepare(image)
-        kept, embeds = _chosen(layers, self.language.layers), self.look_as_is(pixels).image_embeds
+        kept = chosen(layers, self._taps("llm.mnn").layers)
+        embeds = self.look_as_is(pixels).image_embeds
         events: list[dict[str, Any]] = []
 
         def so_far() -> Reading:
@@ -353,9 +168,11 @@ class Probe:
             tokens = Tokens(
                 ids=(*prompt["tokens"], *(piece["token"] for piece in said)),
                 pieces=(*prompt["pieces"], *(piece["text"] for piece in said)),
-                said=len(said), pad=self.model.manifest.image_pad, stop=tuple(self.model.manifest.stop),
-                grid=(pixels.shape[0] // FACTOR, pixels.shape[1] // FACTOR),
-            )  # fmt: skip
+                said=len(said),
+                pad=self.model.manifest.image_pad,
+                stop=tuple(self.model.manifest.stop),
+                grid=grid(pixels, FACTOR),
+            )
             return self._read(pixels, embeds, tokens, kept)
 
         def on_event(event: dict[str, Any]) -> None:
@@ -370,44 +187,48 @@ class Probe:
     def _read(
         self, pixels: np.ndarray, embeds: np.ndarray, tokens: Tokens, layers: tuple[int, ...]
     ) -> Reading:
-        found, n = self.language, len(tokens.ids)
         vectors = embeddings(self.model.folder, tokens.ids)
         vectors[np.array(tokens.ids) == tokens.pad] = embeds
-        out = self._forward("llm.mnn", layers, prompt_inputs(vectors, tokens.positions))
-        q = {layer: _heads(out[found.queries[layer]], n, "Q") for layer in layers}
-        k = {layer: _heads(out[found.keys[layer]], n, "K") for layer in layers}
-        k = {layer: np.repeat(k[layer], len(q[layer]) // len(k[layer]), axis=0) for layer in layers}
-        name = f"{manifest.kind(self.model.manifest.options['weight_bits'])} in MNN"
-        return Reading(name=name, layers=found.layers, pixels=pixels, tokens=tokens, q=q, k=k)
+        given = prompt_inputs(vectors, tokens.positions)
+        _, q, k, _ = self._run("llm.mnn", given, layers)
+        name, count = self._name("weight_bits"), self._taps("llm.mnn").layers
+        return Reading(name=name, layers=count, pixels=pixels, tokens=tokens, q=q, k=k)
 
-    def _forward(
-        self, file: str, layers: tuple[int, ...], given: dict[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """Run one file; it is loaded again when other layers are asked for, because what a module gives is fixed when it is loaded."""
-        if self._engine is None or not self._engine.alive:
-            self.close()
-            self._engine = EngineProcess()
-        if self._outputs.get(file) != layers:
-            found, last = (
-                (self.vision, "image_embeds") if file == "visual.mnn" else (self.language, "logits")
-            )
-            hidden = (
-                [found.hidden[layer] for layer in sorted({0, *layers, found.layers})]
-                if file == "visual.mnn"
-                else []
-            )
-            names = [
-                *hidden,
-                *(found.queries[i] for i in layers),
-                *(found.keys[i] for i in layers),
-                last,
-            ]
-            self._engine.request(
-                "load_module", file=str(self.model.folder / file), key=file, inputs=list(given), outputs=names, kleidiai=False,
-                **self.model.options,
-            )  # fmt: skip
-            self._outputs[file] = layers
-        return self._engine.request("forward", given, key=file, repeat=1)[1]
+    def _name(self, part: str) -> str:
+        return f"{manifest.kind(self.model.manifest.options[part])} in MNN"
+
+    def _taps(self, file: str) -> taps.Taps:
+        return taps.find(self.model.graph(file), file)
+
+    def _run(
+        self,
+        file: str,
+        given: dict[str, np.ndarray],
+        layers: tuple[int, ...],
+        states: Iterable[int] = (),
+    ) -> tuple[Arrays, Arrays, Arrays, np.ndarray]:
+        """Run one file: hidden states of ``states``, Q and K of ``layers``, and its output.
+
+        It is loaded again when other layers are asked for: loading fixes what a module gives.
+        """
+        found, n = self._taps(file), len(next(iter(given.values())))
+        hidden = {i: found.hidden[i] for i in sorted(states)}
+        q, k = ({i: names[i] for i in layers} for names in (found.queries, found.keys))
+        outputs = (*hidden.values(), *q.values(), *k.values(), OUTPUTS[file])
+        part = Part(
+            name=file, file=self.model.folder / file, outputs=outputs, arrays=given, size=""
+        )
+        engine = self.engine
+        if self._outputs.get(file) != outputs:
+            part.load(engine, kleidiai=False, **self.model.options)
+            self._outputs[file] = outputs
+        arrays = part.forward(engine)[1]
+        return (
+            {i: arrays[name].reshape(n, -1) for i, name in hidden.items()},
+            {i: _by_head(arrays[name], n) for i, name in q.items()},
+            {i: _by_head(arrays[name], n) for i, name in k.items()},
+            arrays[OUTPUTS[file]],
+        )
 
     def close(self) -> None:
         """End its engine; the model stays open."""
@@ -423,31 +244,16 @@ class Probe:
         self.close()
 
 
-def _chosen(layers: Sequence[int] | None, count: int) -> tuple[int, ...]:
-    chosen = tuple(range(count)) if layers is None else tuple(sorted(set(layers)))
-    if not all(0 <= layer < count for layer in chosen):
-        raise ProbeError(
-            f"expected layers from 0 to {count - 1}, received {', '.join(map(str, chosen))}"
-        )
-    return chosen
-
-
-def _heads(tensor: np.ndarray, n: int, what: str) -> np.ndarray:
-    """(1, n, heads, d_head) as the fused operator reads it, to (heads, n, d_head)."""
+def _by_head(tensor: np.ndarray, n: int) -> np.ndarray:
+    """(1, n, heads, d_head), as the fused operator reads it, to (heads, n, d_head)."""
     if tensor.ndim != 4 or tensor.shape[:2] != (1, n):
         raise ProbeError(
-            f"expected {what} of shape (1, {n}, heads, d_head), the model gives {tensor.shape}: it was exported in another way."
+            f"expected Q and K of shape (1, {n}, heads, d_head), the model gives {tensor.shape}: "
+            "it was exported in another way."
         )
     return np.ascontiguousarray(tensor[0].transpose(1, 0, 2))
 
 
-def _kept_bytes(patches: int, d_model: int, layers: int) -> int:
-    return 4 * patches * d_model * (3 * layers + 1)
-
-
 def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
+    power = min(int(math.log10(max(count, 1)) // 3), 3)
+    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"

@@ -5,22 +5,22 @@ The only module, beside training, that loads torch.
 
 from __future__ import annotations
 
-import contextlib
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from labkit.base.errors import CheckpointError
 from labkit.engine.protocol import Arrays
 from labkit.engine.worker import Reply, Worker, main
-from labkit.inside.probes import Look, Reading, Tokens
+from labkit.inside.looks import Look, Reading, Tokens, chosen
 from labkit.model.checkpoints import Checkpoint, resolve
 from labkit.model.images import ImageLike, load_rgb, prepare
-from labkit.model.vision import to_grid
 
 STAGES = ("pixel_values", "patch_embeddings", "image_embeds", "first_logits")
 
@@ -31,9 +31,6 @@ class ReferenceAnswer:
 
     text: str
     tokens: tuple[int, ...]
-    prompt_tokens: int
-    visual_tokens: int
-    elapsed_s: float
 
 
 class Reference:
@@ -59,10 +56,10 @@ class Reference:
         logging.disable_progress_bar()
         folder = str(checkpoint.folder)
         self.checkpoint = checkpoint
-        self._torch: Any = torch
+        self.torch: Any = torch
         try:
             self.model: Any = Qwen2VLForConditionalGeneration.from_pretrained(
-                folder, dtype=getattr(torch, dtype), local_files_only=True
+                folder, dtype=dtype, local_files_only=True
             ).eval()
         except (OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"transformers could not load {folder}: {error}") from error
@@ -71,19 +68,15 @@ class Reference:
 
     def inputs(self, image: ImageLike, question: str) -> dict[str, Any]:
         """Token ids, pixel values and grid, as transformers prepares them."""
-        torch = self._torch
         picture = self.processor(images=load_rgb(image), return_tensors="pt")
         visual = int(picture["image_grid_thw"].prod()) // 4
         content = [{"type": "image"}, {"type": "text", "text": question}]
         prompt = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
-        ids = self.tokenizer(prompt.replace("<|image_pad|>", "<|image_pad|>" * visual, 1))[
-            "input_ids"
-        ]
+        text = prompt.replace("<|image_pad|>", "<|image_pad|>" * visual, 1)
         return {
-            "input_ids": torch.tensor([ids]),
-            "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
+            **self.tokenizer(text, return_tensors="pt"),
             "pixel_values": picture["pixel_values"].to(self.model.dtype),
             "image_grid_thw": picture["image_grid_thw"],
         }
@@ -94,43 +87,30 @@ class Reference:
         Returns
         -------
         dict of numpy.ndarray
-            All float32, in the model's own order (2×2 merge blocks): ``pixel_values`` (n_patches, 1176),
-            ``patch_embeddings`` (n_patches, d_vision), ``image_embeds`` (n_visual_tokens, d_model),
-            ``first_logits`` (vocabulary,).
+            All float32, in the model's own order (2×2 merge blocks): ``pixel_values``
+            (n_patches, 1176), ``patch_embeddings`` (n_patches, d_vision), ``image_embeds``
+            (n_visual_tokens, d_model), ``first_logits`` (vocabulary,).
         """
         seen: dict[str, Any] = {}
 
-        def keep(name: str) -> Any:
-            def hook(_: Any, __: Any, output: Any) -> None:
-                seen[name] = output.detach().float().numpy()
+        def keep(name: str) -> Callable[..., None]:
+            return lambda *hooked: seen.update({name: hooked[-1]})
 
-            return hook
-
-        tower = self.model.model.visual
-        hooks = [
+        tower, inputs = self.model.model.visual, self.inputs(image, question)
+        with (
             tower.patch_embed.register_forward_hook(keep("patch_embeddings")),
             tower.register_forward_hook(keep("image_embeds")),
-        ]
-        inputs = self.inputs(image, question)
-        try:
-            with self._torch.no_grad():
-                logits = self.model(**inputs, logits_to_keep=1).logits
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return {
-            "pixel_values": inputs["pixel_values"].float().numpy(),
-            "patch_embeddings": seen["patch_embeddings"],
-            "image_embeds": seen["image_embeds"],
-            "first_logits": logits[0, -1].float().numpy(),
-        }
+            self.torch.no_grad(),
+        ):
+            logits = self.model(**inputs, logits_to_keep=1).logits[0, -1]
+        stages = {"pixel_values": inputs["pixel_values"], **seen, "first_logits": logits}
+        return {name: stages[name].float().numpy() for name in STAGES}
 
     def ask(self, image: ImageLike, question: str, *, max_new_tokens: int = 64) -> ReferenceAnswer:
         """The greedy answer."""
         inputs = self.inputs(image, question)
-        start = time.perf_counter()
-        with self._torch.no_grad():
-            whole = self.model.generate(
+        with self.torch.no_grad():
+            sequence = self.model.generate(
                 **inputs,
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
@@ -138,22 +118,17 @@ class Reference:
                 top_p=None,
                 top_k=None,
             )
-        elapsed_s = time.perf_counter() - start
-        prompt = inputs["input_ids"].shape[1]
-        tokens = [int(t) for t in whole[0, prompt:] if int(t) not in self.checkpoint.stop]
-        return ReferenceAnswer(
-            text=self.tokenizer.decode(tokens),
-            tokens=tuple(tokens),
-            prompt_tokens=prompt,
-            visual_tokens=int((inputs["input_ids"] == self.checkpoint.image_pad).sum()),
-            elapsed_s=elapsed_s,
-        )
+        said = sequence[0, inputs["input_ids"].shape[1] :].tolist()
+        tokens = tuple(token for token in said if token not in self.checkpoint.stop)
+        return ReferenceAnswer(text=self.tokenizer.decode(tokens), tokens=tokens)
 
 
 class ReferenceProbe:
-    """The looks of `labkit.inside.probes.Probe` into the original: Q and K are taken where transformers' own rotation returns them.
+    """The looks of `labkit.inside.probes.Probe` into the original.
 
-    To compare, give it the picture as the converted model saw it (``look.pixels``) and the tokens that it said (``reading.tokens``).
+    Q and K are taken where transformers' own rotation returns them. To compare, give it the picture
+    as the converted model saw it (``look.pixels``) and the tokens that it said
+    (``reading.tokens``).
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -162,60 +137,44 @@ class ReferenceProbe:
 
     def look(self, image: ImageLike, *, layers: Sequence[int] | None = None) -> Look:
         """As `labkit.inside.probes.Probe.look`; every layer runs, ``layers`` are kept."""
-        inputs = self.reference.inputs(image, "-")
-        rows, cols = (int(side) for side in inputs["image_grid_thw"][0, 1:])
-        tower = self.reference.model.model.visual
-        hidden: list[np.ndarray] = []
-        hooks = [
-            part.register_forward_pre_hook(
-                lambda _, given: hidden.append(to_grid(given[0].float().numpy(), rows, cols))
-            )
-            for part in (*tower.blocks, tower.merger)
-        ]
-        try:
-            with self._rotated("apply_rotary_pos_emb_vision") as pairs:
-                embeds = tower(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"])
-        finally:
-            for hook in hooks:
-                hook.remove()
-        kept = range(len(pairs)) if layers is None else sorted(layers)
-        q, k = (
-            {i: to_grid(pairs[i][side].transpose(1, 0, 2), rows, cols, axis=1) for i in kept}
-            for side in (0, 1)
+        inputs, tower = self.reference.inputs(image, "-"), self.reference.model.model.visual
+        hidden: list[Any] = []
+        with self._rotated("apply_rotary_pos_emb_vision") as pairs, ExitStack() as hooks:
+            for part in (*tower.blocks, tower.merger):
+                watched = part.register_forward_pre_hook(lambda _, given: hidden.append(given[0]))
+                hooks.enter_context(watched)
+            embeds = tower(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"])
+        kept, count = chosen(layers, len(pairs)), len(pairs)
+        q, k = ({i: pairs[i][side].swapaxes(0, 1) for i in kept} for side in (0, 1))
+        return Look.from_sequence(
+            name=self.name,
+            layers=count,
+            pixels=self._seen(image),
+            hidden={i: hidden[i].float().numpy() for i in sorted({0, *kept, count})},
+            q=q,
+            k=k,
+            image_embeds=embeds.float().numpy(),
         )
-        return Look(
-            name=self.name, layers=len(pairs), pixels=self._seen(image), patch_embeddings=hidden[0], q=q, k=k,
-            hidden={i: x for i, x in enumerate(hidden) if i in kept or i in (0, len(pairs))}, image_embeds=embeds.float().numpy(),
-        )  # fmt: skip
 
     def read(
         self, image: ImageLike, tokens: Tokens, *, layers: Sequence[int] | None = None
     ) -> Reading:
-        """Where each of these words looks: the tokens of `labkit.inside.probes.Reading`, through the original."""
-        import torch
-
-        inputs = self.reference.inputs(image, "-")
-        ids = torch.tensor([tokens.ids])
+        """Where each of these words looks: a `Reading`'s tokens, through the original."""
+        ids = self.reference.torch.tensor([tokens.ids])
+        prompt = {"input_ids": ids, "attention_mask": ids.new_ones(ids.shape)}
         with self._rotated("apply_multimodal_rotary_pos_emb") as pairs:
-            self.reference.model(
-                **inputs | {"input_ids": ids, "attention_mask": torch.ones_like(ids)},
-                use_cache=False,
-            )
-        kept = range(len(pairs)) if layers is None else sorted(layers)
-        q = {i: pairs[i][0][0] for i in kept}
-        k = {i: np.repeat(pairs[i][1][0], len(q[i]) // len(pairs[i][1][0]), axis=0) for i in kept}
-        return Reading(
-            name=self.name, layers=len(pairs), pixels=self._seen(image), tokens=tokens, q=q, k=k
-        )
+            self.reference.model(**self.reference.inputs(image, "-") | prompt, use_cache=False)
+        q, k = ({i: pairs[i][side][0] for i in chosen(layers, len(pairs))} for side in (0, 1))
+        pixels = self._seen(image)
+        return Reading(name=self.name, layers=len(pairs), pixels=pixels, tokens=tokens, q=q, k=k)
 
     def _seen(self, image: ImageLike) -> np.ndarray:
         size = self.reference.processor.size
         return prepare(image, min_pixels=size["shortest_edge"], max_pixels=size["longest_edge"])
 
-    @contextlib.contextmanager
+    @contextmanager
     def _rotated(self, name: str) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-        """Q and K of each layer, float32, as this function of transformers returns them while the block runs."""
-        import torch
+        """Q and K of each layer, float32, as transformers' function of this name returns them."""
         from transformers.models.qwen2_vl import modeling_qwen2_vl
 
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
@@ -226,18 +185,16 @@ class ReferenceProbe:
             pairs.append((q.float().numpy(), k.float().numpy()))
             return q, k
 
-        setattr(modeling_qwen2_vl, name, noted)
-        try:
-            with torch.inference_mode():
-                yield pairs
-        finally:
-            setattr(modeling_qwen2_vl, name, rotate)
+        inference = self.reference.torch.inference_mode()
+        with mock.patch.object(modeling_qwen2_vl, name, noted), inference:
+            yield pairs
 
 
 class OriginalWorker(Worker):
-    """The engine's protocol with transformers behind it: same requests, same arrays, same work, without a KV cache.
+    """The engine's protocol with transformers behind it.
 
-    ``file`` of ``load_module`` is the checkpoint's folder and ``precision`` a dtype of torch.
+    Same requests, same arrays, same work, without a KV cache. ``file`` of ``load_module`` is the
+    checkpoint's folder and ``precision`` a dtype of torch.
     """
 
     model: Any = None
@@ -247,11 +204,8 @@ class OriginalWorker(Worker):
         import torch
         import transformers
 
-        return {
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-        }, {}
+        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+        return {**versions, "python": platform.python_version()}, {}
 
     def load_module(self, request: dict[str, Any], arrays: Arrays) -> Reply:
         """Load the checkpoint, once, whichever part is asked for."""
@@ -259,43 +213,40 @@ class OriginalWorker(Worker):
 
         torch.set_num_threads(request["threads"])
         start = time.perf_counter()
-        self.model = (
-            self.model or Reference(resolve(request["file"]), dtype=request["precision"]).model
-        )
+        if self.model is None:
+            self.model = Reference(resolve(request["file"]), dtype=request["precision"]).model
         return {"load_s": time.perf_counter() - start}, {}
 
     def forward(self, request: dict[str, Any], arrays: Arrays) -> Reply:
         """Run the part that these arrays are for (`labkit.model.parts`)."""
         import torch
 
-        model, given = (
-            self.model,
-            {name: torch.from_numpy(array.copy()) for name, array in arrays.items()},
+        given = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        part, output = (
+            (self._vision, "image_embeds")
+            if request["key"] == "vision"
+            else (self._language, "logits")
         )
         elapsed_s = []
         with torch.inference_mode():
             for _ in range(request["repeat"]):
                 start = time.perf_counter()
-                if request["key"] == "vision":
-                    rows, cols = given["position_ids"].amax(1).tolist()
-                    out = model.model.visual(
-                        given["patches"].to(model.dtype),
-                        grid_thw=torch.tensor([[1, rows + 1, cols + 1]]),
-                    )
-                else:
-                    embeds, places = (
-                        given["input_ids"].transpose(0, 1).to(model.dtype),
-                        given["position_ids"][:, None].long(),
-                    )
-                    hidden = model.model.language_model(
-                        inputs_embeds=embeds, position_ids=places, use_cache=False
-                    ).last_hidden_state
-                    out = model.lm_head(hidden[:, -1:])
-                result = out.float().numpy()
+                result = part(**given).float().numpy()
                 elapsed_s.append(time.perf_counter() - start)
-        return {"elapsed_s": elapsed_s}, {
-            "image_embeds" if request["key"] == "vision" else "logits": result
-        }
+        return {"elapsed_s": elapsed_s}, {output: result}
+
+    def _vision(self, patches: Any, position_ids: Any, **_: Any) -> Any:
+        rows, cols = (position_ids.amax(1) + 1).tolist()
+        grid = position_ids.new_tensor([[1, rows, cols]]).long()
+        return self.model.model.visual(patches.to(self.model.dtype), grid_thw=grid)
+
+    def _language(self, input_ids: Any, position_ids: Any, **_: Any) -> Any:
+        hidden = self.model.model.language_model(
+            inputs_embeds=input_ids.transpose(0, 1).to(self.model.dtype),
+            position_ids=position_ids[:, None].long(),
+            use_cache=False,
+        ).last_hidden_state
+        return self.model.lm_head(hidden[:, -1:])
 
 
 if __name__ == "__main__":

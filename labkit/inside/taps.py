@@ -18,7 +18,8 @@ from labkit.base.errors import ProbeError
 class Taps:
     """Names of tensors in one .mnn file.
 
-    ``hidden`` has one name more than there are layers: what each layer reads, then what the last one leaves.
+    ``hidden`` has one name more than there are layers: what each layer reads, then what the last
+    one leaves.
     """
 
     hidden: tuple[str, ...]
@@ -44,7 +45,8 @@ def find(graph: Sequence[Mapping[str, Any]], file: str) -> Taps:
     Raises
     ------
     ProbeError
-        If the graph is not built as above: attention that is not fused, another order of norms, another model.
+        If the graph is not built as above: attention that is not fused, another order of norms,
+        another model.
     """
     attention = [op for op in graph if op["type"] == "Attention"]
     norms = [op for op in graph if op["type"] == "LayerNorm"]
@@ -54,9 +56,10 @@ def find(graph: Sequence[Mapping[str, Any]], file: str) -> Taps:
         or any(len(op["inputs"]) < 2 for op in attention)
     ):
         raise ProbeError(
-            f"expected {file} to hold fused Attention operators, each between two norms, and one norm at the end; "
-            f"found {len(attention)} Attention and {len(norms)} LayerNorm operators. It was exported in another way, "
-            "or is not of a Qwen2-VL. Convert it again with `labkit convert`."
+            f"expected {file} to hold fused Attention operators, each between two norms, and one "
+            f"norm at the end; found {len(attention)} Attention and {len(norms)} LayerNorm "
+            "operators. It was exported in another way, or is not of a Qwen2-VL. Convert it again "
+            "with `labkit convert`."
         )
     return Taps(
         hidden=tuple(op["inputs"][0] for op in norms[::2]),

@@ -16,7 +16,8 @@ import numpy as np
 
 from labkit.base.errors import ConversionError
 from labkit.inside import taps
-from labkit.inside.probes import Inside, Probe
+from labkit.inside.looks import Inside
+from labkit.inside.probes import Probe
 from labkit.model.chat import Model
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.images import ImageLike

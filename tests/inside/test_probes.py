@@ -1,8 +1,14 @@
-"""labkit.inside.probes: what is read from the converted model is what it computes, and what the original computes, but for rounding."""
+"""What is read from the converted model is what it computes.
+
+And what the original computes, but for rounding.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +20,8 @@ from labkit import Model
 from labkit.base.errors import ProbeError, QuestionError
 from labkit.inside import probes, taps
 from labkit.inside.attention import attention_pattern, rope_2d, rotate
-from labkit.inside.probes import Look, Probe, Reading, Tokens
+from labkit.inside.looks import Look, Reading, Tokens
+from labkit.inside.probes import Probe
 from labkit.inside.reference import Reference, ReferenceProbe
 from labkit.model.vision import to_grid
 from labkit.model.weights import embeddings, quantize
@@ -138,11 +145,9 @@ def test_a_reading_of_both_is_the_same_but_for_int4(
     for layer in range(found.layers):
         assert cosine(found.pattern(layer), expected.pattern(layer)) > 0.98, layer
         maps = found.text_to_patch(layer)
-        first = found.tokens.first_visual
         assert maps.shape == (6, len(found.words), rows * cols)
-        assert np.allclose(
-            maps, found.pattern(layer)[:, found.queries, first : first + rows * cols], atol=1e-5
-        )
+        taken = found.pattern(layer)[:, found.queries][:, :, found.tokens.visual]
+        assert np.allclose(maps, taken, atol=1e-5)
 
 
 def test_words_arrive_while_the_answer_streams(probe: Probe) -> None:
@@ -188,7 +193,8 @@ def test_what_would_take_too_much_is_refused_before_it_runs(
     probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert probe.cost(WIDE[0]).startswith(
-        "8×12 = 96 patches, 4 layers × 4 heads. Q, K and hidden states: 639 kB; one head's pattern: 36.9 kB"
+        "8×12 = 96 patches, 4 layers × 4 heads. "
+        "Q, K and hidden states: 639 kB; one head's pattern: 36.9 kB"
     )
     monkeypatch.setattr(probes, "MOST_BYTES", 500_000)
     with pytest.raises(
@@ -221,9 +227,10 @@ def test_a_graph_that_is_built_otherwise_is_named(attention: int, norms: int) ->
 def test_the_engine_may_crash(mini_model: Model) -> None:
     with Probe(mini_model) as probe:
         before = probe.look(WIDE[0])
-        assert probe._engine is not None
-        probe._engine._process.kill()
-        probe._engine._process.wait()
+        engine = probe.engine
+        os.kill(engine.machine["pid"], signal.SIGKILL)
+        while engine.alive:
+            time.sleep(0.01)
         assert np.array_equal(probe.look(WIDE[0]).image_embeds, before.image_embeds)
 
 
@@ -257,6 +264,6 @@ def test_where_words_look_can_be_recomputed_from_q_and_k(probe: Probe) -> None:
     q, k = reading.qk(1)
     at = int(reading.queries[0])
     row = attention_pattern(q[:, at : at + 1], k[:, : at + 1])[:, 0]
-    first, n = reading.tokens.first_visual, reading.tokens.grid[0] * reading.tokens.grid[1]
-    assert np.allclose(reading.text_to_patch(1)[:, 0], row[:, first : first + n], atol=1e-6)
+    visual = row[:, reading.tokens.visual]
+    assert np.allclose(reading.text_to_patch(1)[:, 0], visual, atol=1e-6)
     assert isinstance(probe.look(render(case.scene)), Look)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -218,11 +219,16 @@ def test_layers_are_compared_head_by_head(mini_folder: Path, mini: Checkpoint) -
 def test_a_scrambled_picture_moves_all_attention(
     mini_folder: Path, mini: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from labkit.inside import probes
+    from labkit.inside.probes import Probe
+    from labkit.model.vision import merge_order
     from labkit.proof.parity import compare_layers, examples
 
-    monkeypatch.setattr(
-        probes, "to_grid", lambda x, rows, cols, axis=0: x
-    )  # the sequence taken for the picture
+    def scrambled(probe: Probe, image: Any, *, look: Any = Probe.look) -> Any:
+        seen = look(probe, image)
+        order = merge_order(seen.rows, seen.cols)  # the sequence taken for the picture
+        q, k = ({i: x[:, order] for i, x in part.items()} for part in (seen.q, seen.k))
+        return dataclasses.replace(seen, q=q, k=k)
+
+    monkeypatch.setattr(Probe, "look", scrambled)
     rows = compare_layers([mini_folder], mini, cases=examples()[:1])
     assert all(row.cosine < 0.9 and min(row.moved) > 0.1 for row in rows if row.part == "vision")
