@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,15 +31,55 @@ class Finished:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of long work that is over; ``print`` shows it as a line."""
+    """One stage of long work that is over; ``print`` shows it as a line.
+
+    ``elapsed_s`` is None where the work went on without a word about this stage.
+    """
 
     number: int
     total: int
     name: str
-    elapsed_s: float
+    elapsed_s: float | None
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.total} {self.name} {self.elapsed_s:.1f} s"
+        taken = "not reported" if self.elapsed_s is None else f"{self.elapsed_s:.1f} s"
+        return f"{self.number}/{self.total} {self.name} {taken}"
+
+
+class Stages:
+    """Long work in stages: each is told once it is over, with the seconds since the one before.
+
+    Parameters
+    ----------
+    names
+        All of them, in order.
+    on_stage
+        Who is told.
+    """
+
+    def __init__(self, names: Sequence[str], on_stage: Callable[[Stage], None] | None) -> None:
+        self._ahead, self._total = list(names), len(names)
+        self._on_stage = on_stage or (lambda _: None)
+        self._last = time.perf_counter()
+
+    def end(self, name: str) -> None:
+        """Tell that a stage is over, and of those before it that nothing was heard of them.
+
+        A stage that was told already is not told again.
+        """
+        now = time.perf_counter()
+        taken = now - self._last
+        while name in self._ahead:
+            self._last = now
+            current = self._ahead.pop(0)
+            self._on_stage(
+                Stage(
+                    number=self._total - len(self._ahead),
+                    total=self._total,
+                    name=current,
+                    elapsed_s=taken if current == name else None,
+                )
+            )
 
 
 def tail(log: Path, lines: int = 12) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,21 +47,58 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` to fill, which becomes ``out`` if the block ends well; ``out`` must not exist.
+def new_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
+    """An empty folder beside ``out`` to fill, which becomes ``out`` if the block ends well.
+
+    It stands, as ``new``, in ``.NAME.PROCESS``. What a process that was killed has left there is
+    removed by the next one; an old folder that it had set aside gets its name back.
+
+    Parameters
+    ----------
+    out
+        The folder's name; its parents are made.
+    replace
+        Whether a folder of that name steps aside, once the new one is whole.
+
+    Yields
+    ------
+    pathlib.Path
+        Absolute.
 
     Raises
     ------
     FileExistsError
-        If something has taken the name meanwhile.
+        If something has the name, and ``replace`` is not set.
     """
+    out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
-    half = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    _sweep(out)
+    work = out.with_name(f".{out.name}.{os.getpid()}")
+    new, old = work / "new", work / "old"
+    new.mkdir(parents=True)
     try:
-        yield half
-        half.chmod(0o755)
+        yield new
+        if out.exists() and not replace:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(out))
         if out.exists():
-            raise FileExistsError(17, "File exists", str(out))
-        half.rename(out)
+            os.replace(out, old)
+        os.replace(new, out)
     finally:
-        shutil.rmtree(half, ignore_errors=True)
+        _clear(work, out)
+
+
+def _sweep(out: Path) -> None:
+    """Clear what processes that are gone have left beside ``out``."""
+    import psutil
+
+    for work in out.parent.glob(f".{glob.escape(out.name)}.*"):
+        pid = work.suffix[1:]
+        if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
+            _clear(work, out)
+
+
+def _clear(work: Path, out: Path) -> None:
+    """Remove a working folder; what it had set aside goes back where nothing has taken its place."""
+    if (work / "old").exists() and not out.exists():
+        os.replace(work / "old", out)
+    shutil.rmtree(work, ignore_errors=True)

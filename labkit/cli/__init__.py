@@ -403,7 +403,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _conversion_options(parser: argparse.ArgumentParser) -> None:
-    from labkit.model.convert import BITS, BLOCKS, MEANING
+    from labkit.model.plan import BITS, BLOCKS, MEANING
 
     parser.add_argument(
         "--weight-bits", type=int, choices=BITS, default=4, help=MEANING["weight_bits"]
@@ -434,7 +434,7 @@ def _lane_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _chosen(args: argparse.Namespace) -> dict[str, Any]:
-    from labkit.model.convert import MEANING
+    from labkit.model.plan import MEANING
 
     return {name: getattr(args, name) for name in MEANING}
 
@@ -479,7 +479,8 @@ def _ask(args: argparse.Namespace) -> None:
 
 def _convert(args: argparse.Namespace) -> None:
     from labkit.model import checkpoints
-    from labkit.model.convert import ConversionPlan, convert
+    from labkit.model.convert import convert
+    from labkit.model.plan import ConversionPlan
     from labkit.proof.parity import Parity
     from labkit.proof.ready import convert_checked
 

@@ -29,7 +29,9 @@ MARKUP = re.compile(
 )  # and what has no place in a text: it would end or crash it
 PRECISIONS = ("normal", "high", "low")
 MAX_PIXELS = 1280 * 28 * 28
-"""Larger pictures are shrunk to 1,280 visual tokens; the 2B checkpoint alone would allow 16,384, which fill a machine's memory."""
+"""Larger pictures are shrunk to 1,280 visual tokens; the 2B checkpoint alone would allow 16,384,
+which fill a machine's memory.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +48,9 @@ class Times:
 class Answer:
     """What the model said, and what it took.
 
-    ``prompt`` and ``tokens`` are token ids, those of visual tokens all alike. ``finished`` is False when
-    ``max_new_tokens`` cut the answer off. ``first_logits`` are the (vocabulary,) float32 scores from which
-    the first token was taken.
+    ``prompt`` and ``tokens`` are token ids, those of visual tokens all alike. ``finished`` is False
+    when ``max_new_tokens`` cut the answer off. ``first_logits`` are the (vocabulary,) float32
+    scores from which the first token was taken.
     """
 
     text: str
@@ -80,10 +82,11 @@ class Model:
     precision
         ``"normal"`` (float32), ``"high"``, or ``"low"`` (float16 where the CPU has it).
     memory
-        ``"low"`` keeps weights quantised and uses the int4 or int8 kernels; ``"normal"`` unpacks them.
+        ``"low"`` keeps weights quantised and uses the int4 or int8 kernels; ``"normal"`` unpacks
+        them.
     positions
-        ``"mrope"`` puts new tokens where Qwen2-VL does; ``"mnn"`` where MNN-LLM 3.6.1 does, some positions
-        too far on (`labkit.engine.worker`).
+        ``"mrope"`` puts new tokens where Qwen2-VL does; ``"mnn"`` where MNN-LLM 3.6.1 does, some
+        positions too far on (`labkit.engine.worker`).
     max_pixels
         Larger pictures are shrunk to this area; at most what the checkpoint allows.
 
@@ -109,7 +112,8 @@ class Model:
             or positions not in ("mrope", "mnn")
         ):
             raise ModelError(
-                f"expected precision and memory among {', '.join(PRECISIONS)} and positions 'mrope' or 'mnn', "
+                f"expected precision and memory among {', '.join(PRECISIONS)} and positions "
+                "'mrope' or 'mnn', "
                 f"received {precision!r}, {memory!r}, {positions!r}"
             )
         self.folder, self.manifest = Path(folder).resolve(), manifest.read(Path(folder))
@@ -125,7 +129,8 @@ class Model:
         }
         if max_pixels < self.area["min_pixels"]:
             raise ModelError(
-                f"expected max_pixels of at least {self.area['min_pixels']:,}, this model's smallest, received {max_pixels:,}."
+                f"expected max_pixels of at least {self.area['min_pixels']:,}, this model's "
+                f"smallest, received {max_pixels:,}."
             )
         self._engine: EngineProcess | None = None
         self._load_s = 0.0
@@ -164,7 +169,8 @@ class Model:
         on_text
             Called with each piece of the answer as it comes.
         on_event
-            Called with each event as `labkit.engine.worker.Worker.ask` sends it: the prompt, then each token.
+            Called with each event as `labkit.engine.worker.Worker.ask` sends it: the prompt, then
+            each token.
 
         Raises
         ------
@@ -176,7 +182,8 @@ class Model:
             raise QuestionError("expected a question, received nothing. Try: Describe the image.")
         if found := MARKUP.search(question):
             raise QuestionError(
-                f"expected plain words, received the control mark {found.group()!r}, which would change the prompt. Leave it out."
+                f"expected plain words, received the control mark {found.group()!r}, which would "
+                "change the prompt. Leave it out."
             )
         if max_new_tokens < 1:
             raise QuestionError(f"expected max_new_tokens of at least 1, received {max_new_tokens}")
@@ -217,7 +224,9 @@ class Model:
         return prepare(image, **self.area)
 
     def graph(self, name: str) -> list[dict[str, Any]]:
-        """The operators of one of the model's .mnn files: ``type``, ``name``, ``inputs``, ``outputs``."""
+        """The operators of one of the model's .mnn files: ``type``, ``name``, ``inputs``,
+        ``outputs``.
+        """
         if name not in self._graphs:
             self._graphs[name] = self.engine.request("graph", file=str(self.folder / name))[0][
                 "ops"

@@ -6,10 +6,12 @@ import hashlib
 import json
 import math
 import re
-import struct
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from labkit.base import paths
 from labkit.base.errors import CheckpointError
@@ -63,7 +65,8 @@ def resolve(source: str | Path) -> Checkpoint:
     if isinstance(source, str) and HUB_ID.match(source) and not folder.exists():
         return inspect(_download(source), name=source)
     raise CheckpointError(
-        f"expected 'mini', a folder, or a hub id like 'Qwen/Qwen2-VL-2B-Instruct', received {str(source)!r}, which is none of them."
+        "expected 'mini', a folder, or a hub id like 'Qwen/Qwen2-VL-2B-Instruct', received "
+        f"{str(source)!r}, which is none of them."
     )
 
 
@@ -77,8 +80,10 @@ def _download(hub_id: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise CheckpointError(
             f"could not download {hub_id}: {type(error).__name__}: {str(error).splitlines()[0]}\n"
-            f"Check the name and the network; what has come is kept in {where}, and the same command goes on from there. "
-            "Without a network, use 'mini', or copy the checkpoint's folder to this machine and give its path."
+            f"Check the name and the network; what has come is kept in {where}, and the same "
+            "command goes on from there. "
+            "Without a network, use 'mini', or copy the checkpoint's folder to this machine and "
+            "give its path."
         ) from error
 
 
@@ -93,49 +98,52 @@ def inspect(folder: Path, *, name: str | None = None) -> Checkpoint:
     config = _json(folder, "config.json")
     if config.get("model_type") != "qwen2_vl":
         raise CheckpointError(
-            f"expected model_type 'qwen2_vl' in {folder / 'config.json'}, found {config.get('model_type')!r}. This path is for Qwen2-VL."
+            f"expected model_type 'qwen2_vl' in {folder / 'config.json'}, found "
+            f"{config.get('model_type')!r}. This path is for Qwen2-VL."
         )
     if "auto_map" in config:
         raise CheckpointError(
-            f"{folder / 'config.json'} asks to run code of its own ('auto_map'). labkit never does; take the original checkpoint."
+            f"{folder / 'config.json'} asks to run code of its own ('auto_map'). labkit never "
+            "does; take the original checkpoint."
         )
     if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
         raise CheckpointError(
-            f"expected a tokenizer (tokenizer.json, or vocab.json and merges.txt) in {folder}, found none."
+            f"expected a tokenizer (tokenizer.json, or vocab.json and merges.txt) in {folder}, "
+            "found none."
         )
     picture = _json(folder, "preprocessor_config.json")
-    found = tensors(folder)
-    wrong = sorted({kind for kind, _ in found.values()} - FLOATS)
-    if wrong:
-        raise CheckpointError(
-            f"expected weights of type {', '.join(sorted(FLOATS))} in {folder}, found {', '.join(wrong)}. Take the unquantised checkpoint."
-        )
-    if not any(key.endswith("visual.patch_embed.proj.weight") for key in found):
-        raise CheckpointError(
-            f"expected a vision tower (…visual.patch_embed.proj.weight) in {folder}'s weights, found none among {len(found)} tensors."
-        )
     size = picture.get("size") or {}
-    generation = (
-        _json(folder, "generation_config.json")
-        if (folder / "generation_config.json").exists()
-        else {}
+    content = tensors(folder)
+    kinds = Counter(kind for kind, _ in content.values())
+    if wrong := sorted(kinds.keys() - FLOATS):
+        raise CheckpointError(
+            f"expected weights of type {', '.join(sorted(FLOATS))} in {folder}, "
+            f"found {', '.join(wrong)}. Take the unquantised checkpoint."
+        )
+    if not any(name.endswith("visual.patch_embed.proj.weight") for name in content):
+        raise CheckpointError(
+            f"expected a vision tower (…visual.patch_embed.proj.weight) in {folder}'s weights, "
+            f"found none among {len(content)} tensors."
+        )
+    more = folder / "generation_config.json"
+    places = (
+        _json(folder, more.name) if more.exists() else {},
+        config,
+        config.get("text_config") or {},
     )
-    stop: Any = generation.get(
-        "eos_token_id",
-        config.get("eos_token_id", (config.get("text_config") or {}).get("eos_token_id")),
-    )
+    stop: Any = next((place["eos_token_id"] for place in places if "eos_token_id" in place), None)
     for key, value in (("image_token_id", config.get("image_token_id")), ("eos_token_id", stop)):
         if value is None:
             raise CheckpointError(
-                f"expected {key!r} in {folder / 'config.json'}, found none. Take the original checkpoint's file."
+                f"expected {key!r} in {folder / 'config.json'}, found none. "
+                "Take the original checkpoint's file."
             )
-    kinds = [kind for kind, _ in found.values()]
     return Checkpoint(
         name=name or folder.name,
         folder=folder,
         config=config,
-        dtype=max(set(kinds), key=kinds.count),
-        parameters=sum(count for _, count in found.values()),
+        dtype=kinds.most_common(1)[0][0],
+        parameters=sum(count for _, count in content.values()),
         weights_bytes=sum(file.stat().st_size for file in weight_files(folder)),
         min_pixels=int(picture.get("min_pixels") or size.get("shortest_edge") or 3136),
         max_pixels=int(picture.get("max_pixels") or size.get("longest_edge") or 12845056),
@@ -168,11 +176,13 @@ def weight_files(folder: Path) -> list[Path]:
     missing = [file.name for file in files if not file.is_file()]
     if missing and not files[1:] and any(folder.glob("*.bin")):
         raise CheckpointError(
-            f"expected safetensors in {folder}, found pickled weights (.bin), which can run code. Take the safetensors version."
+            f"expected safetensors in {folder}, found pickled weights (.bin), which can run code. "
+            "Take the safetensors version."
         )
     if missing:
         raise CheckpointError(
-            f"expected the weights {', '.join(missing)} in {folder}, found no such file. Copy or download it again."
+            f"expected the weights {', '.join(missing)} in {folder}, found no such file. Copy or "
+            "download it again."
         )
     return files
 
@@ -186,7 +196,8 @@ def _index(folder: Path) -> dict[str, str]:
         isinstance(where, dict) and where and all(isinstance(name, str) for name in where.values())
     ):
         raise CheckpointError(
-            f"expected names of files under 'weight_map' in {folder / INDEX}, found none. Copy or download it again."
+            f"expected names of files under 'weight_map' in {folder / INDEX}, found none. Copy or "
+            "download it again."
         )
     return where
 
@@ -199,51 +210,37 @@ def tensors(folder: Path) -> dict[str, tuple[str, int]]:
     CheckpointError
         If a file is missing, cut off, or not safetensors.
     """
-    found: dict[str, tuple[str, int]] = {}
+    content: dict[str, tuple[str, int]] = {}
     for file in weight_files(folder):
-        size = file.stat().st_size
-        with file.open("rb") as opened:
-            start = opened.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-            if length + 8 > size:
-                raise CheckpointError(
-                    f"{file} is damaged or cut off: its header does not fit into its {size} bytes. Copy or download it again."
-                )
-            try:
-                header = json.loads(opened.read(length))
-                header.pop("__metadata__", None)
-                end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-                found |= {
-                    key: (entry["dtype"], math.prod(map(int, entry["shape"])))
-                    for key, entry in header.items()
-                }
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise CheckpointError(
-                    f"{file} is damaged: its header is not safetensors ({error}). Copy or download it again."
-                ) from error
-        if 8 + length + end != size:
+        try:
+            with safe_open(file, framework="np") as opened:
+                names = opened.keys()
+                for name, part in zip(names, map(opened.get_slice, names), strict=True):
+                    content[name] = part.get_dtype(), math.prod(part.get_shape())
+        except SafetensorError as error:
             raise CheckpointError(
-                f"{file} is damaged or cut off: expected {8 + length + end:,} bytes, found {size:,}. Copy or download it again."
-            )
-    if absent := sorted(_index(folder).keys() - found.keys()):
+                f"{file} ({file.stat().st_size:,} bytes) is damaged or cut off, or not "
+                f"safetensors: {error}. Copy or download it again."
+            ) from error
+    if absent := sorted(_index(folder).keys() - content.keys()):
         raise CheckpointError(
-            f"expected {absent[0]} in {folder}'s weights, as {INDEX} says, found no such tensor: files of two checkpoints?"
+            f"expected {absent[0]} in {folder}'s weights, as {INDEX} says, found no such tensor: "
+            "files of two checkpoints?"
         )
-    return found
+    return content
 
 
 def fingerprint(folder: Path) -> str:
     """SHA-256 over the names and contents of everything a conversion reads."""
-    whole = hashlib.sha256()
-    for path in sorted(p for pattern in WANTED for p in folder.glob(pattern)):
-        whole.update(path.name.encode() + b"\0" + file_sha256(path).encode() + b"\0")
-    return whole.hexdigest()
+    read = sorted(path for pattern in WANTED for path in folder.glob(pattern))
+    names = "".join(f"{path.name}\0{file_sha256(path)}\0" for path in read)
+    return hashlib.sha256(names.encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of one file, as hex."""
+    digest = hashlib.sha256()
     with path.open("rb") as opened:
-        digest = hashlib.sha256()
-        for block in iter(lambda: opened.read(1 << 20), b""):
+        while block := opened.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

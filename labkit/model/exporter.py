@@ -1,4 +1,5 @@
-"""Runs MNN's exporter, llmexport, in a process of its own: ``python -m labkit.model.exporter ARGS``.
+"""Runs MNN's exporter, llmexport, in a process of its own: ``python -m labkit.model.exporter
+ARGS``.
 
 The exporter and the converter it calls would, left alone, install a package with pip,
 report each conversion to a logging service, and run code from a checkpoint. Here that
@@ -9,6 +10,7 @@ transformers is told not to load code.
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import ipaddress
 import os
@@ -49,28 +51,20 @@ def _is_here(host: Any) -> bool:
         return False
 
 
-def _words(args: tuple[Any, ...]) -> list[str]:
-    words: list[str] = []
-    for arg in args:
-        if isinstance(arg, (str, bytes, os.PathLike)):
-            words += os.fsdecode(arg).split()
-        elif isinstance(arg, (list, tuple)):
-            words += [
-                word
-                for part in arg
-                if isinstance(part, (str, bytes, os.PathLike))
-                for word in os.fsdecode(part).split()
-            ]
-    return words
+def _words(value: Any) -> list[str]:
+    """All words of a command, however deep in the event's arguments."""
+    if isinstance(value, (str, bytes, os.PathLike)):
+        return os.fsdecode(value).split()
+    if isinstance(value, (list, tuple)):
+        return [word for part in value for word in _words(part)]
+    return []
 
 
 def guard() -> None:
     """Make telemetry, pip and foreign code impossible in this process, for good."""
-    quiet = types.ModuleType(
-        "MNN.tools.utils.log"
-    )  # the real one installs the logging client and reports
+    # MNN's own module of this name installs the logging client, and reports.
+    sys.modules["MNN.tools.utils.log"] = quiet = types.ModuleType("MNN.tools.utils.log")
     quiet.mnn_logger = None  # type: ignore[attr-defined]
-    sys.modules["MNN.tools.utils.log"] = quiet
     os.environ.update(
         HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1"
     )
@@ -78,7 +72,9 @@ def guard() -> None:
 
 
 def _refuse_foreign_code() -> None:
-    """The exporter asks transformers to trust code in the checkpoint's folder; here there is none to be found."""
+    """The exporter asks transformers to trust code in the checkpoint's folder; here there is none
+    to be found.
+    """
     import transformers.dynamic_module_utils as dynamic
 
     def refuse(*_: Any, **__: Any) -> Any:
@@ -88,37 +84,37 @@ def _refuse_foreign_code() -> None:
     dynamic.get_cached_module_file = refuse
 
 
-def exporter() -> Path:
-    """Where llmexport's script is. The package itself cannot be imported: it expects its folder on the path."""
-    found = importlib.util.find_spec("llmexport")
-    if found is None or not found.submodule_search_locations:
+def _llmexport() -> Path:
+    """The folder of llmexport. It is no package: its modules expect this folder on the path."""
+    spec = importlib.util.find_spec("llmexport")
+    if spec is None or not spec.submodule_search_locations:
         raise SystemExit("llmexport is not installed here: python3 bootstrap.py setup")
-    return Path(next(iter(found.submodule_search_locations))) / "llmexport.py"
+    return Path(spec.submodule_search_locations[0])
 
 
 def _end_with(parent: int) -> None:
-    """End with the process that started this one: left alone, it would hold its memory for minutes."""
+    """End with the process that started this one, which else would hold memory for minutes."""
     while os.getppid() == parent:
         time.sleep(0.3)
     os._exit(1)
 
 
 def main() -> None:
-    """Guard, then run llmexport as its own script would."""
-    threading.Thread(
-        target=_end_with, args=(int(os.environ.get(PARENT, os.getppid())),), daemon=True
-    ).start()
+    """Guard, then export as llmexport's own script does for a language model.
+
+    That script would take a model whose path holds "bge" or "gte" for an embedding model.
+    """
+    parent = int(os.environ.get(PARENT, os.getppid()))
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     guard()
     _refuse_foreign_code()
-    script = exporter()
-    sys.path.insert(0, str(script.parent))
-    spec = importlib.util.spec_from_file_location("llmexport_script", script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    sys.argv[0] = str(script)
-    module.main()
+    sys.path.insert(0, str(_llmexport()))
+    from llmexport import LlmExporter, build_args
+
+    parser = argparse.ArgumentParser()
+    build_args(parser)
+    options = parser.parse_args()
+    LlmExporter(options).export(options.export)
 
 
 if __name__ == "__main__":

@@ -61,9 +61,11 @@ def patches(pixels: np.ndarray) -> Picture:
             fontsize=13,
         )
     alt = (
-        f"Three views of one picture of {width}×{height} pixels: the picture; its {rows} by {cols} patches, numbered in blocks "
+        f"Three views of one picture of {width}×{height} pixels: the picture; its {rows} by "
+        f"{cols} patches, numbered in blocks "
         "of two by two "
-        f"(0 and 1 above 2 and 3, then the next block to the right); and its {rows // 2} by {cols // 2} visual tokens, one for each block."
+        f"(0 and 1 above 2 and 3, then the next block to the right); and its {rows // 2} by "
+        f"{cols // 2} visual tokens, one for each block."
     )
     return finish(figure, alt)
 
@@ -142,8 +144,10 @@ def block_levels(weights: np.ndarray, quantized: QuantizedLinear) -> Picture:
         bottom.axhline(sign * quantized.scale[0, 0] / 2, color="0.5", linestyle="--", linewidth=0.8)
     bottom.set(ylabel="error", xlabel="weight within the block")
     alt = (
-        f"{len(weights)} weights of one block as dots between {weights.min():.3f} and {weights.max():.3f}, each joined "
+        f"{len(weights)} weights of one block as dots between {weights.min():.3f} and "
+        f"{weights.max():.3f}, each joined "
         f"to the nearest of {len(levels)} evenly spaced levels; "
-        f"below, the errors, at most {error:.4f}, within half a step of {quantized.scale[0, 0]:.4f}."
+        f"below, the errors, at most {error:.4f}, within half a step of "
+        f"{quantized.scale[0, 0]:.4f}."
     )
     return finish(figure, alt)

@@ -44,13 +44,15 @@ def load_rgb(image: ImageLike) -> Image.Image:
     path = Path(image)
     if str(image).startswith(("http://", "https://")):
         raise ImageError(
-            f"expected a file, received a web address: {image}. labkit loads nothing from the network; save the picture first."
+            f"expected a file, received a web address: {image}. labkit loads nothing from the "
+            "network; save the picture first."
         )
     try:
         return _from_file(path)
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"expected a picture, but {path} is in no format that Pillow reads (PNG, JPEG, WebP, TIFF, GIF, BMP and others)."
+            f"expected a picture, but {path} is in no format that Pillow reads (PNG, JPEG, WebP, "
+            "TIFF, GIF, BMP and others)."
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
@@ -60,7 +62,8 @@ def load_rgb(image: ImageLike) -> Image.Image:
         raise
     except Exception as error:  # readers of damaged files raise whatever they trip over
         raise ImageError(
-            f"expected a picture that can be read, but {path} cannot: {error}. Copy or save it again."
+            f"expected a picture that can be read, but {path} cannot: {error}. Copy or save it "
+            "again."
         ) from error
 
 
@@ -68,7 +71,8 @@ def _from_file(path: Path) -> Image.Image:
     if not path.is_file():
         what = "a folder" if path.is_dir() else "nothing"
         raise ImageError(
-            f"expected a picture at {path}, found {what} there. Check the path; a space at its end counts."
+            f"expected a picture at {path}, found {what} there. Check the path; a space at its "
+            "end counts."
         )
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -85,12 +89,14 @@ def _from_array(array: np.ndarray) -> Image.Image:
         or 0 in array.shape
     ):
         raise ImageError(
-            f"expected an array (height, width), or with 1, 3 or 4 channels last, received shape {array.shape}"
+            "expected an array (height, width), or with 1, 3 or 4 channels last, received shape "
+            f"{array.shape}"
         )
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise ImageError(
-                f"expected floats in 0..1, received {array.min():.4g}..{array.max():.4g}; divide by 255, or pass uint8"
+                f"expected floats in 0..1, received {array.min():.4g}..{array.max():.4g}; divide "
+                "by 255, or pass uint8"
             )
         array = np.rint(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:
@@ -104,14 +110,16 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
         size = image.width * image.height / 1e6
         raise ImageError(
-            f"expected at most {MAX_MEGAPIXELS} megapixels, {name} has {size:.0f} ({image.width}×{image.height}). Shrink it first."
+            f"expected at most {MAX_MEGAPIXELS} megapixels, {name} has {size:.0f} "
+            f"({image.width}×{image.height}). Shrink it first."
         )
     try:
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # as above
         raise ImageError(
-            f"{name} is damaged, cut off, or of a kind that cannot be shown: {error}. Copy or save it again."
+            f"{name} is damaged, cut off, or of a kind that cannot be shown: {error}. Copy or "
+            "save it again."
         ) from error
 
 
@@ -125,7 +133,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
-    """16- and 32-bit grey: by 257 where it is 16-bit, else stretched from its darkest to its lightest."""
+    """16- and 32-bit grey: by 257 where it is 16-bit, else stretched from its darkest to its
+    lightest.
+    """
     values = np.asarray(image, np.float64)
     if not np.isfinite(values).all():
         raise ValueError("some of its values are not numbers")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labkit.base import files
 from labkit.base.errors import ModelError
+from labkit.base.records import from_json, to_json
 from labkit.model.checkpoints import file_sha256
 
 NAME = "labkit.json"
@@ -25,6 +25,14 @@ REQUIRED = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class File:
+    """One file of a model, as it was written."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What is known of a converted model."""
 
@@ -34,16 +42,16 @@ class Manifest:
     image: dict[str, int]
     image_pad: int
     stop: tuple[int, ...]
-    files: dict[str, dict[str, Any]]
+    files: dict[str, File]
     elapsed_s: float
     peak_bytes: int | None
     parity: dict[str, Any] | None = None
-    schema: int = field(default=SCHEMA)
+    schema: int = SCHEMA
 
     @property
     def total_bytes(self) -> int:
         """Size of the model's files."""
-        return sum(int(entry["bytes"]) for entry in self.files.values())
+        return sum(file.bytes for file in self.files.values())
 
 
 def kind(bits: int) -> str:
@@ -51,17 +59,15 @@ def kind(bits: int) -> str:
     return "float16" if bits == 16 else f"int{bits}"
 
 
-def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+def describe_files(folder: Path) -> dict[str, File]:
     """Size and SHA-256 of each file of a model."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != NAME)
-    return {p.name: {"bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in files}
+    inside = sorted(p for p in folder.iterdir() if p.is_file() and p.name != NAME)
+    return {p.name: File(bytes=p.stat().st_size, sha256=file_sha256(p)) for p in inside}
 
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Write a manifest; the old one stays until the new one is whole."""
-    new = folder / (NAME + ".new")
-    new.write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
-    os.replace(new, folder / NAME)
+    files.write(folder / NAME, to_json(manifest))
 
 
 def read(folder: Path) -> Manifest:
@@ -75,31 +81,31 @@ def read(folder: Path) -> Manifest:
     path = folder / NAME
     if not folder.is_dir():
         raise ModelError(
-            f"expected a converted model in {folder}, found no such folder. Make one: labkit convert mini --out {folder}"
+            f"expected a converted model in {folder}, found no such folder. "
+            f"Make one: labkit convert mini --out {folder}"
         )
     if not path.is_file():
         raise ModelError(
-            f"expected {NAME} in {folder}, found none: not a model that labkit converted. Make one: labkit convert CHECKPOINT --out DIR"
+            f"expected {NAME} in {folder}, found none: not a model that labkit converted. "
+            "Make one: labkit convert CHECKPOINT --out DIR"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA:
+        schema = from_json(dict[str, Any], path.read_bytes()).get("schema", SCHEMA)
+        if schema != SCHEMA:
             raise ModelError(
-                f"expected schema {SCHEMA} in {path}, found {content['schema']}. Convert the checkpoint again with this labkit."
+                f"expected schema {SCHEMA} in {path}, found {schema}. "
+                "Convert the checkpoint again with this labkit."
             )
-        manifest = Manifest(**{**content, "stop": tuple(content["stop"])})
-        sizes = {name: entry["bytes"] for name, entry in manifest.files.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        manifest = from_json(Manifest, path.read_bytes())
+    except ValueError as error:
         raise ModelError(f"{path} is damaged ({error}). Convert the checkpoint again.") from error
-    amiss = [
-        name
-        for name, size in sizes.items()
-        if not (folder / name).is_file() or (folder / name).stat().st_size != size
-    ]
-    amiss += [name for name in REQUIRED if name not in manifest.files]
+    sizes = {p.name: p.stat().st_size for p in folder.iterdir() if p.is_file()}
+    amiss = {name for name, file in manifest.files.items() if sizes.get(name) != file.bytes}
+    amiss |= set(REQUIRED) - manifest.files.keys()
     if amiss:
         raise ModelError(
-            f"the model in {folder} is not whole: {', '.join(sorted(set(amiss)))} missing or of another size. Convert the checkpoint again."
+            f"the model in {folder} is not whole: {', '.join(sorted(amiss))} missing or of another "
+            "size. Convert the checkpoint again."
         )
     return manifest
 
@@ -112,8 +118,5 @@ def verify(folder: Path) -> dict[str, bool]:
     dict
         For each file, whether its content is what was written.
     """
-    manifest = read(folder)
-    return {
-        name: file_sha256(folder / name) == entry["sha256"]
-        for name, entry in manifest.files.items()
-    }
+    written = read(folder).files
+    return {name: file_sha256(folder / name) == file.sha256 for name, file in written.items()}

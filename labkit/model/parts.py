@@ -20,7 +20,8 @@ NAMES = ("vision", "prefill", "decode")
 
 
 def vision_inputs(patches: np.ndarray, rows: int, cols: int) -> dict[str, np.ndarray]:
-    """What ``visual.mnn`` is given for one picture of ``rows`` × ``cols`` patches, by the graph's names.
+    """What ``visual.mnn`` is given for one picture of ``rows`` × ``cols`` patches, by the graph's
+    names.
 
     Parameters
     ----------
@@ -54,8 +55,9 @@ def prompt_inputs(embeddings: np.ndarray, position_ids: np.ndarray) -> dict[str,
     Returns
     -------
     dict of numpy.ndarray
-        ``input_ids`` (n, 1, d_model) float32; ``attention_mask`` (1, 1, n, n) float32, which hides what
-        comes later; ``position_ids``; ``logits_index`` (1,) int32: logits of the last token alone.
+        ``input_ids`` (n, 1, d_model) float32; ``attention_mask`` (1, 1, n, n) float32, which hides
+        what comes later; ``position_ids``; ``logits_index`` (1,) int32: logits of the last token
+        alone.
     """
     n = len(embeddings)
     hidden = np.full((n, n), np.finfo(np.float32).min, np.float32)
@@ -91,7 +93,8 @@ class Part:
         precision: str = "normal",
         threads: int = 1,
     ) -> float:
-        """Load the module under the part's name; returns seconds. MNN packs the weights later, in the first forward pass.
+        """Load the module under the part's name; returns seconds. MNN packs the weights later, in
+        the first forward pass.
 
         Parameters
         ----------

@@ -58,7 +58,8 @@ def smart_resize(
         raise ImageError(f"expected a picture with at least one pixel, got {width}×{height}")
     if max(height, width) / min(height, width) > MAX_ASPECT_RATIO:
         raise ImageError(
-            f"expected sides within 1:{MAX_ASPECT_RATIO}, got {width}×{height} pixels, which Qwen2-VL refuses. Crop the picture first."
+            f"expected sides within 1:{MAX_ASPECT_RATIO}, got {width}×{height} pixels, which "
+            "Qwen2-VL refuses. Crop the picture first."
         )
     rows, cols = round(height / factor) * factor, round(width / factor) * factor
     if rows * cols > max_pixels:
@@ -98,7 +99,8 @@ def pixel_values(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     if height % FACTOR or width % FACTOR:
         raise ImageError(
-            f"expected sides that are multiples of {FACTOR}, got {width}×{height}; call smart_resize first"
+            f"expected sides that are multiples of {FACTOR}, got {width}×{height}; call "
+            "smart_resize first"
         )
     rows, cols = height // PATCH_SIZE, width // PATCH_SIZE
     x = (image.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
@@ -194,6 +196,7 @@ def to_grid(sequence: np.ndarray, rows: int, cols: int, *, axis: int = 0) -> np.
     """
     if sequence.shape[axis] != rows * cols:
         raise ImageError(
-            f"expected {rows * cols} patches for a grid of {rows}×{cols}, received {sequence.shape[axis]}"
+            f"expected {rows * cols} patches for a grid of {rows}×{cols}, received "
+            f"{sequence.shape[axis]}"
         )
     return np.take(sequence, np.argsort(merge_order(rows, cols)), axis=axis)

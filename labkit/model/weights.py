@@ -49,12 +49,14 @@ def quantize(weight: np.ndarray, *, bits: int = 4, block_size: int = 64) -> Quan
     Parameters
     ----------
     weight
-        (rows, columns) floating. The rule is computed in its type, as the exporter does: a float16 checkpoint's
-        weights, given as they are, get the very codes that MNN reads; as float32, some fall on the other side of a tie.
+        (rows, columns) floating. The rule is computed in its type, as the exporter does: a float16
+        checkpoint's weights, given as they are, get the very codes that MNN reads; as float32, some
+        fall on the other side of a tie.
     bits
         4 or 8.
     block_size
-        Weights that share a scale and a minimum; 0 takes a whole row. Halved until it divides the columns.
+        Weights that share a scale and a minimum; 0 takes a whole row. Halved until it divides the
+        columns.
 
     Examples
     --------
@@ -84,7 +86,9 @@ def quantize(weight: np.ndarray, *, bits: int = 4, block_size: int = 64) -> Quan
 
 
 def checkpoint_parts(checkpoint: Checkpoint) -> dict[str, int]:
-    """Bytes of a checkpoint's weights by part: vision tower, language model, embeddings, and the files around them."""
+    """Bytes of a checkpoint's weights by part: vision tower, language model, embeddings, and the
+    files around them.
+    """
     sizes = {"vision tower": 0, "language model": 0, "embeddings": 0}
     for name, (kind, count) in tensors(checkpoint.folder).items():
         part = (
@@ -105,7 +109,9 @@ def checkpoint_parts(checkpoint: Checkpoint) -> dict[str, int]:
 
 
 def linear_layers(model: Model) -> dict[str, list[int]]:
-    """The language model's linear layers by name, and where each one's bytes lie in ``llm.mnn.weight``."""
+    """The language model's linear layers by name, and where each one's bytes lie in
+    ``llm.mnn.weight``.
+    """
     return {
         op["name"]: op["external"]
         for op in model.graph("llm.mnn")
@@ -124,7 +130,8 @@ def read_linear(model: Model, name: str) -> QuantizedLinear:
     layers = linear_layers(model)
     if name not in layers:
         raise ModelError(
-            f"expected one of the language model's linear layers, received {name!r}. There are: {', '.join(list(layers)[:4])}, …"
+            f"expected one of the language model's linear layers, received {name!r}. There are: "
+            f"{', '.join(list(layers)[:4])}, …"
         )
     offset, weight_bytes, alpha_bytes = layers[name][:3]
     with Path(model.folder / "llm.mnn.weight").open("rb") as file:
@@ -143,7 +150,8 @@ def read_linear(model: Model, name: str) -> QuantizedLinear:
             break
     else:
         raise ModelError(
-            f"expected {name} as header, codes and scales in {model.folder / 'llm.mnn.weight'}, found another layout: not this exporter's."
+            f"expected {name} as header, codes and scales in {model.folder / 'llm.mnn.weight'}, "
+            "found another layout: not this exporter's."
         )
     codes = body if bits == 8 else np.stack([body >> 4, body & 15], -1).reshape(-1)
     if model.manifest.options["symmetric"]:
@@ -166,8 +174,9 @@ def read_linear(model: Model, name: str) -> QuantizedLinear:
 def embeddings(folder: Path, tokens: Sequence[int]) -> np.ndarray:
     """The vectors that a converted model gives to its tokens.
 
-    They lie in ``embeddings_bf16.bin``, or, where the checkpoint ties them to its language head, in ``llm.mnn.weight`` as that
-    head's codes (MNN 3.6.1, ``transformers/llm/engine/src/diskembedding.cpp``).
+    They lie in ``embeddings_bf16.bin``, or, where the checkpoint ties them to its language head, in
+    ``llm.mnn.weight`` as that head's codes (MNN 3.6.1,
+    ``transformers/llm/engine/src/diskembedding.cpp``).
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """Step 5, classification: what a linear probe reads from the tower's features.
 
 Qwen2-VL has no class token and no head; its tower hands visual tokens to the language model. So the
-features are pooled visual tokens, and the classifier is a linear one (logistic regression), trained on
-pictures of one emoji each. What it gets right was there to be read with one matrix product.
+features are pooled visual tokens, and the classifier is a linear one (logistic regression), trained
+on pictures of one emoji each. What it gets right was there to be read with one matrix product.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ class TokenProbe:
 
     @classmethod
     def truth(cls, scene: Scene) -> np.ndarray:
-        """What stands at the middle of each visual token: (n_visual_tokens,) numbers into ``labels``."""
+        """What stands at the middle of each visual token: (n_visual_tokens,) numbers into
+        ``labels``.
+        """
         found = np.zeros((scene.height // 28) * (scene.width // 28), int)
         for name in scene.kinds:
             found[inside(scene, name)] = cls.labels.index(name)

@@ -137,8 +137,9 @@ def score_reference(
 ) -> Score:
     """Score the original in transformers.
 
-    The greedy answer equals the expected one if, and only if, each of its tokens is the likeliest after
-    those before it; so one forward pass over question and answer decides, and only wrong ones are generated.
+    The greedy answer equals the expected one if, and only if, each of its tokens is the likeliest
+    after those before it; so one forward pass over question and answer decides, and only wrong ones
+    are generated.
     """
     outcomes: dict[int, Outcome] = {}
     for chunk in _by_size(cases, batch):

@@ -32,11 +32,13 @@ MEANING = {
     "image_embeds": "visual tokens, as the language model gets them",
     "first_logits": "scores of the answer's first token, through MNN-LLM",
 }
-# Least cosine that a sound conversion reaches, by bits of the part that computes the stage. Measured on the
-# embedded checkpoint, worst of 60 pictures: patch_embeddings 0.9997 with int4 and 0.99999 with int8, image_embeds
-# 0.998 and 0.9999, first_logits 0.967 and 0.9975; with 16 bits 0.9999999 and first_logits 0.99999. Faults stay below:
-# swapped colours at 0.96 in the patch embeddings, scrambled positions at 0.96 in the image embeddings of `examples`,
-# another picture below 0.1 in their logits, MNN's own positions after a tall picture at 0.994 in the logits at 16 bits.
+# Least cosine that a sound conversion reaches, by bits of the part that computes the stage.
+# Measured on the embedded checkpoint, worst of 60 pictures: patch_embeddings 0.9997 with int4 and
+# 0.99999 with int8, image_embeds 0.998 and 0.9999, first_logits 0.967 and 0.9975; with 16 bits
+# 0.9999999 and first_logits 0.99999. Faults stay below: swapped colours at 0.96 in the patch
+# embeddings, scrambled positions at 0.96 in the image embeddings of `examples`, another picture
+# below 0.1 in their logits, MNN's own positions after a tall picture at 0.994 in the logits at 16
+# bits.
 LEAST_COSINE = {
     "pixel_values": {4: 0.9999, 8: 0.9999, 16: 0.9999},
     "patch_embeddings": {4: 0.99, 8: 0.999, 16: 0.9999},
@@ -96,7 +98,8 @@ class Parity:
         """
         if self.first_departure:
             raise ConversionError(
-                f"the converted model departs from the original at {self.first_departure!r} ({MEANING[self.first_departure]}).\n{self}\n"
+                f"the converted model departs from the original at {self.first_departure!r} "
+                f"({MEANING[self.first_departure]}).\n{self}\n"
                 "What comes after that stage only follows from it. Try 8 bits for that part; "
                 "if that departs too, the exporter and the checkpoint do not fit together."
             )
@@ -119,7 +122,8 @@ class Parity:
     def __str__(self) -> str:
         lines = [f"{'stage':18}{'cosine':>10}{'at least':>10}{'max error':>12}   "]
         lines += [
-            f"{s.stage:18}{s.cosine:10.6f}{s.least_cosine:10.4f}{s.max_error:12.4g}   {'agrees' if s.holds else 'DEPARTS'}"
+            f"{s.stage:18}{s.cosine:10.6f}{s.least_cosine:10.4f}{s.max_error:12.4g}   "
+            f"{'agrees' if s.holds else 'DEPARTS'}"
             for s in self.stages
         ]
         lines.append(
@@ -137,8 +141,9 @@ class Parity:
 class LayerParity:
     """Attention of one layer, compared with the original's: the worst over all pictures.
 
-    ``moved`` is, for each head, the share of a query's attention that lies elsewhere than in the original
-    (half the sum of absolute differences of a row, averaged over queries): 0 is the same, 1 is all of it.
+    ``moved`` is, for each head, the share of a query's attention that lies elsewhere than in the
+    original (half the sum of absolute differences of a row, averaged over queries): 0 is the same,
+    1 is all of it.
     """
 
     model: str
@@ -149,7 +154,9 @@ class LayerParity:
 
 
 def examples() -> list[tuple[ImageLike, str]]:
-    """Three pictures, square, wide and tall; the first word of each answer already depends on what is seen."""
+    """Three pictures, square, wide and tall; the first word of each answer already depends on what
+    is seen.
+    """
     plain = Background(colour=(120, 180, 220), second=(90, 160, 210), pattern="stripes", period=14)
     cat_pizza = (Placed(name="cat", x=12, y=34, side=46), Placed(name="pizza", x=64, y=38, side=42))
     three = (
@@ -250,7 +257,8 @@ def compare(
             for stage in STAGES:
                 if found[stage].shape != expected[stage].shape:
                     raise ConversionError(
-                        f"expected {stage} of shape {expected[stage].shape}, the converted model gives {found[stage].shape}"
+                        f"expected {stage} of shape {expected[stage].shape}, the converted model "
+                        f"gives {found[stage].shape}"
                     )
                 near, error = worst[stage]
                 worst[stage] = (
@@ -284,7 +292,8 @@ def compare_layers(
     *,
     cases: list[tuple[ImageLike, str]] | None = None,
 ) -> list[LayerParity]:
-    """Compare attention patterns layer by layer, vision tower and language model, for several conversions of one checkpoint.
+    """Compare attention patterns layer by layer, vision tower and language model, for several
+    conversions of one checkpoint.
 
     Both read the same pictures and the same tokens: those that the converted model says.
 
@@ -336,7 +345,8 @@ def layers_table(rows: Sequence[LayerParity]) -> str:
     """Rows of `compare_layers` as a table."""
     lines = [f"{'part':10}{'model':18}{'layer':>6}{'cosine':>11}   attention that moved, by head"]
     lines += [
-        f"{r.part:10}{r.model:18}{r.layer:6}{r.cosine:11.6f}   {'  '.join(f'{m:6.2%}' for m in r.moved)}"
+        f"{r.part:10}{r.model:18}{r.layer:6}{r.cosine:11.6f}   "
+        f"{'  '.join(f'{m:6.2%}' for m in r.moved)}"
         for r in rows
     ]
     return "\n".join(lines)

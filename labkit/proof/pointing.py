@@ -1,7 +1,8 @@
 """Pointing score: how often a head, at the word for an object, looks at the object.
 
-For each word of question and answer that names an object in the scene, and each head of the language
-model, the visual token with the most attention either lies in that object's box or it does not.
+For each word of question and answer that names an object in the scene, and each head of the
+language model, the visual token with the most attention either lies in that object's box or it does
+not.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from labkit.world.sprites import NAMES
 from labkit.world.words import plural
 
 SUPERVISED = ((1, 0), (2, 0))
-"""Heads of the embedded checkpoint that were shown where to look when it was trained (layer, head)."""
+"""Heads of the embedded checkpoint that were shown where to look when it was trained (layer, head).
+"""
 CALLED = {form: name for name in NAMES for form in (name, plural(name))}
 KINDS = (
     "asked",
@@ -60,13 +62,17 @@ class Pointing:
         return layer, head
 
     def held_out(self, layer: int, head: int) -> tuple[int, int, float, float]:
-        """Hits, words, and the 95 % interval (Wilson) of one head, on the words that `best` does not see."""
+        """Hits, words, and the 95 % interval (Wilson) of one head, on the words that `best` does
+        not see.
+        """
         rest = self.hits[layer, head, 1::2]
         return int(rest.sum()), rest.size, *wilson(int(rest.sum()), rest.size)
 
 
 def inside(scene: Scene, name: str) -> np.ndarray:
-    """Which visual tokens have their middle in a box of this object: (n_visual_tokens,) bool, row by row."""
+    """Which visual tokens have their middle in a box of this object: (n_visual_tokens,) bool, row
+    by row.
+    """
     rows, cols = scene.height // FACTOR, scene.width // FACTOR
     row, col = np.divmod(np.arange(rows * cols), cols)
     y, x = (row + 0.5) * FACTOR, (col + 0.5) * FACTOR
@@ -93,8 +99,8 @@ def pointing(
     Returns
     -------
     dict
-        A `Pointing` for ``"asked"`` and one for ``"said"``. Words for what is not in the scene, or whose box covers the middle
-        of no visual token, do not count.
+        A `Pointing` for ``"asked"`` and one for ``"said"``. Words for what is not in the scene, or
+        whose box covers the middle of no visual token, do not count.
     """
     hits: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
     chance: dict[str, list[float]] = {kind: [] for kind in KINDS}

@@ -19,8 +19,9 @@ from labkit.base.errors import ModelError
 from labkit.model import checkpoints, manifest
 from labkit.model.chat import Answer, Model
 from labkit.model.checkpoints import Checkpoint
-from labkit.model.convert import ConversionPlan, convert
+from labkit.model.convert import convert
 from labkit.model.manifest import Manifest
+from labkit.model.plan import ConversionPlan
 
 __all__ = ["Answer", "Model", "cached", "convert_checked", "folder_of", "open_model"]
 
@@ -52,7 +53,8 @@ def cached(
     on_stage: Callable[[Stage], None] | None = None,
     **options: Any,
 ) -> Path:
-    """A converted model of a checkpoint in the cache folder; converted once, and again when the checkpoint changes.
+    """A converted model of a checkpoint in the cache folder; converted once, and again when the
+    checkpoint changes.
 
     Raises
     ------
@@ -78,7 +80,9 @@ def cached(
 def folder_of(
     source: str | Path = checkpoints.MINI, on_stage: Callable[[Stage], None] | None = None
 ) -> Path:
-    """The folder of a converted model: ``"mini"`` is the embedded checkpoint, converted once and kept in the cache."""
+    """The folder of a converted model: ``"mini"`` is the embedded checkpoint, converted once and
+    kept in the cache.
+    """
     return cached(on_stage=on_stage) if str(source) == checkpoints.MINI else Path(source)
 
 

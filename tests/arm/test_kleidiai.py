@@ -16,7 +16,8 @@ from labkit.engine.client import EngineProcess
 from labkit.engine.lanes import Lane
 from labkit.model import parts
 from labkit.model.checkpoints import Checkpoint
-from labkit.model.convert import ConversionPlan, convert
+from labkit.model.convert import convert
+from labkit.model.plan import ConversionPlan
 from labkit.proof.parity import cosine
 
 LINEAR = Layer(

@@ -206,14 +206,15 @@ def test_convert_refuses_what_is_there_and_what_is_none(
 def test_convert_tells_its_stages_and_what_to_do_next(
     mini_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured
 ) -> None:
-    from labkit.model import convert
+    from labkit.base.command import Stage
+    from labkit.model.plan import ConversionPlan
     from labkit.proof import ready
 
     made = manifest.read(mini_folder)
 
-    def fake(plan: convert.ConversionPlan, *, on_stage: object, replace: bool) -> manifest.Manifest:
+    def fake(plan: ConversionPlan, *, on_stage: object, replace: bool) -> manifest.Manifest:
         assert callable(on_stage)
-        on_stage(convert.Stage(number=1, total=9, name="tokenizer", elapsed_s=1.25))
+        on_stage(Stage(number=1, total=9, name="tokenizer", elapsed_s=1.25))
         if not replace:
             raise ConversionError("not asked to")
         return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import pytest
 
 from labkit.base.errors import CheckpointError
-from labkit.model import checkpoints
 from labkit.model.checkpoints import Checkpoint, fingerprint, inspect, resolve
 
 TENSORS = {"model.visual.patch_embed.proj.weight": [4, 3, 2, 14, 14], "lm_head.weight": [8, 4]}
@@ -20,7 +20,7 @@ BYTES = {"F16": 2, "BF16": 2, "F32": 4, "I8": 1}
 def write_shard(path: Path, shapes: dict[str, list[int]], dtype: str = "F16") -> None:
     header, end = {}, 0
     for name, shape in shapes.items():
-        start, end = end, end + BYTES[dtype] * checkpoints.math.prod(shape)
+        start, end = end, end + BYTES[dtype] * math.prod(shape)
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header | {"__metadata__": {"format": "pt"}}).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
@@ -181,16 +181,18 @@ def test_a_shard_with_more_behind_it(folder: Path) -> None:
         b"[1, 2]",
         b'{"w": 3}',
         b'{"w": {"dtype": "F16", "shape": ["x"], "data_offsets": [0, 0]}}',
+        b'{"w": {"dtype": "F16", "shape": [2], "data_offsets": [0, 0]}}',
     ],
 )
 def test_a_garbage_header(folder: Path, header: bytes) -> None:
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-    assert "its header is not safetensors" in refusal(folder)
+    assert "damaged or cut off" in refusal(folder)
+    assert "header" in refusal(folder)
 
 
 def test_a_page_saved_in_place_of_the_weights(folder: Path) -> None:
     (folder / "model.safetensors").write_text("<html>Sign in to download</html>")
-    assert "its header does not fit" in refusal(folder)
+    assert "(32 bytes) is damaged or cut off, or not safetensors" in refusal(folder)
 
 
 def test_quantised_weights(folder: Path) -> None:

@@ -1,4 +1,6 @@
-"""labkit.model.convert: the plan, the checks before it, and that nothing half-written is ever taken for a model."""
+"""labkit.model.convert: the plan, the checks before it, and that nothing half-written is ever taken
+for a model.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +17,35 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
 from labkit.base import paths
+from labkit.base.command import Stage
 from labkit.base.errors import CommandFailed, ConversionError, ModelError
 from labkit.model import manifest
 from labkit.model.checkpoints import Checkpoint
-from labkit.model.convert import BITS, BLOCKS, MEANING, STAGES, ConversionPlan, Stage, convert
+from labkit.model.convert import LEFTOVERS, convert
+from labkit.model.plan import BITS, BLOCKS, MEANING, STAGES, ConversionPlan
 from labkit.proof import parity
 from labkit.proof.parity import Parity, StageParity
 from labkit.proof.ready import cached, convert_checked
 
 GIB = 2**30
-# Stands for the exporter: says what it says, writes small files of the right names. argv: folder, what to leave out, exit code.
+SAID = [words for words, _ in STAGES]
+SAID.insert(SAID.index("Done quant model weight"), "Done convert onnx model")  # the second of them
+# Stands for the exporter: says what it says, writes small files of the right names.
+# argv: folder, what file to leave out, what line to leave out, exit code.
 EXPORTER = f"""
 import pathlib, sys
-folder, left_out, code = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+folder, left_out, unsaid, code = pathlib.Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4])
 (folder / "onnx").mkdir(parents=True)
-for line in {[words for words, _ in STAGES]!r}:
-    print("x", line, "y", flush=True)
-for name in {[*manifest.REQUIRED, "llm.mnn.json", "export_args.json"]!r}:
+for line in {SAID!r}:
+    if line != unsaid:
+        print("x", line, "y", flush=True)
+for name in {[*manifest.REQUIRED, *LEFTOVERS]!r}:
     if name != left_out:
         (folder / name).write_text("{{}}")
 print("last words")
@@ -53,9 +62,10 @@ def plan(mini: Checkpoint, tmp_path: Path) -> ConversionPlan:
 def exporter(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Puts the stand-in in the exporter's place."""
 
-    def use(*, left_out: str = "", code: int = 0, first: str = "") -> None:
+    def use(*, left_out: str = "", unsaid: str = "", code: int = 0, first: str = "") -> None:
         def argv(self: ConversionPlan, folder: Path) -> list[str]:
-            return [sys.executable, "-c", first + EXPORTER, str(folder), left_out, str(code)]
+            script = [sys.executable, "-c", first + EXPORTER]
+            return [*script, str(folder), left_out, unsaid, str(code)]
 
         monkeypatch.setattr(ConversionPlan, "argv", argv)
 
@@ -191,6 +201,35 @@ def test_stages_are_told_in_order_and_the_model_is_whole(
     assert json.loads((plan.out / "config.json").read_text())["sampler_type"] == "greedy"
 
 
+@pytest.mark.parametrize("unsaid", range(len(STAGES)))
+@pytest.mark.parametrize("check", [None, lambda *_: {}], ids=["alone", "with parity"])
+def test_a_stage_that_the_exporter_does_not_report_holds_up_nothing(
+    plan: ConversionPlan, exporter: Callable[..., None], unsaid: int, check: Any
+) -> None:
+    exporter(unsaid=STAGES[unsaid][0])
+    told: list[Stage] = []
+    convert(plan, on_stage=told.append, check=check)
+    names = [words for _, words in STAGES] + ["parity"] * bool(check)
+    assert [(s.number, s.total, s.name) for s in told] == [
+        (number, len(names), name) for number, name in enumerate(names, 1)
+    ]
+    silent = [str(s) for s in told if s.elapsed_s is None]
+    if unsaid < len(STAGES) - 1:
+        assert silent == [f"{unsaid + 1}/{len(names)} {STAGES[unsaid][1]} not reported"]
+    else:
+        assert silent == [], "after the last one the exporter ends, which says as much"
+
+
+def test_stages_are_told_while_the_exporter_runs(
+    plan: ConversionPlan, exporter: Callable[..., None]
+) -> None:
+    exporter(unsaid="Done export embedding", code=3)
+    told: list[Stage] = []
+    with pytest.raises(CommandFailed):
+        convert(plan, on_stage=told.append)
+    assert [s.name for s in told] == [words for _, words in STAGES]
+
+
 def test_a_relative_folder(
     plan: ConversionPlan,
     exporter: Callable[..., None],
@@ -271,7 +310,7 @@ def test_an_old_model_comes_back_if_the_new_one_cannot_take_its_place(
     old, rename = convert(plan), os.replace
 
     def fail_once(source: Path, target: Path) -> None:
-        if Path(source).name == "model":
+        if Path(source).name == "new":
             raise blow
         rename(source, target)
 
@@ -289,12 +328,10 @@ def test_what_killed_conversions_left_is_swept_but_not_what_runs(
     dead.wait()
     parent = plan.out.parent
     for pid in (dead.pid, os.getppid()):
-        (parent / f".mine.converting-{pid}" / "model").mkdir(parents=True)
-    (parent / f".other.converting-{dead.pid}").mkdir()
+        (parent / f".mine.{pid}" / "new").mkdir(parents=True)
+    (parent / f".other.{dead.pid}").mkdir()
     convert(plan)
-    assert left(parent) == sorted(
-        ["mine", f".mine.converting-{os.getppid()}", f".other.converting-{dead.pid}"]
-    )
+    assert left(parent) == sorted(["mine", f".mine.{os.getppid()}", f".other.{dead.pid}"])
 
 
 def test_a_model_set_aside_by_a_killed_conversion_comes_back(
@@ -303,9 +340,9 @@ def test_a_model_set_aside_by_a_killed_conversion_comes_back(
     old = convert(plan)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    aside = plan.out.parent / f".mine.converting-{dead.pid}"
+    aside = plan.out.parent / f".mine.{dead.pid}"
     aside.mkdir()
-    plan.out.rename(aside / "replaced")  # killed between the two renames
+    plan.out.rename(aside / "old")  # killed between the two renames
     exporter(code=1)
     with pytest.raises(CommandFailed, match="exit code 1"):
         convert(plan, replace=True)
@@ -320,13 +357,15 @@ def test_killed_in_the_middle(
     parent = plan.out.parent
     process = subprocess.Popen(
         [sys.executable, "-m", "labkit", "convert", "mini", "--out", str(plan.out)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(paths.repository())},
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(paths.repository())},
+    )
     family: list[psutil.Process] = []
     while not family and process.poll() is None:
         time.sleep(0.02)
         family = psutil.Process(process.pid).children() if left(parent) else []
-    assert left(parent) == [f".mine.converting-{process.pid}"]
+    assert left(parent) == [f".mine.{process.pid}"]
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not plan.out.exists()
@@ -336,7 +375,7 @@ def test_killed_in_the_middle(
     ):  # without a parent it ends by itself; else the test's time limit does
         time.sleep(0.1)
     with pytest.raises(ModelError):
-        manifest.read(parent / f".mine.converting-{process.pid}" / "model")
+        manifest.read(parent / f".mine.{process.pid}" / "new")
     convert(plan)
     assert left(parent) == ["mine"]
 
@@ -378,7 +417,7 @@ def test_the_real_conversion(mini: Checkpoint, mini_folder: Path) -> None:
         assert str(paths.repository()) not in file.read_text(), (
             f"{file.name} names a folder of this machine"
         )
-    assert not [name for name in left(mini_folder.parent) if "converting" in name]
+    assert not [name for name in left(mini_folder.parent) if name.startswith(".")]
 
 
 @pytest.mark.convert
@@ -430,7 +469,8 @@ attempt("pip by exec", lambda: os.execv(sys.executable, ["python", "-mpip", "--v
 attempt("loopback", lambda: connect("127.0.0.1"))
 attempt("localhost", lambda: connect("localhost"))
 attempt("own look-up", lambda: socket.getaddrinfo("localhost", 80))
-attempt("another process", lambda: subprocess.run([sys.executable, "-c", "pipe_handle = 1"], check=True))
+other = [sys.executable, "-c", "pipe_handle = 1"]
+attempt("another process", lambda: subprocess.run(other, check=True))
 from MNN.tools.utils import log
 results["logger"] = log.mnn_logger
 print("RESULTS" + json.dumps(results))
@@ -466,7 +506,8 @@ def test_the_guard_refuses_what_leaves_this_machine_and_nothing_else() -> None:
 @pytest.mark.slow
 def test_no_code_of_a_checkpoint_is_loaded() -> None:
     script = (
-        "from labkit.model import exporter as export_process; export_process._refuse_foreign_code()\n"
+        "from labkit.model import exporter as export_process; "
+        "export_process._refuse_foreign_code()\n"
         "from transformers.models.auto import auto_factory, tokenization_auto\n"
         "import transformers.dynamic_module_utils as d\n"
         "for module in (d, auto_factory, tokenization_auto):\n"

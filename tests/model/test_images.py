@@ -1,4 +1,6 @@
-"""labkit.model.images: whatever a learner has, it becomes upright RGB, or an error that says what to do."""
+"""labkit.model.images: whatever a learner has, it becomes upright RGB, or an error that says what
+to do.
+"""
 
 from __future__ import annotations
 

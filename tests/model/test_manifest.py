@@ -23,10 +23,17 @@ def folder(tmp_path: Path) -> Path:
     manifest.write(
         folder,
         Manifest(
-            source={"name": "mini"}, tools={}, options={"weight_bits": 4}, image={"min_pixels": 1, "max_pixels": 2}, image_pad=3,
-            stop=(4, 5), files=manifest.describe_files(folder), elapsed_s=1.5, peak_bytes=None,
+            source={"name": "mini"},
+            tools={},
+            options={"weight_bits": 4},
+            image={"min_pixels": 1, "max_pixels": 2},
+            image_pad=3,
+            stop=(4, 5),
+            files=manifest.describe_files(folder),
+            elapsed_s=1.5,
+            peak_bytes=None,
         ),
-    )  # fmt: skip
+    )
     return folder
 
 
@@ -49,7 +56,9 @@ def test_what_is_written_is_read(folder: Path) -> None:
     assert manifest.NAME not in found.files
     manifest.write(folder, found)
     assert manifest.read(folder) == found
-    assert not (folder / (manifest.NAME + ".new")).exists()
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [*manifest.REQUIRED, manifest.NAME]
+    ), "nothing half-written stays"
 
 
 def test_no_folder_and_no_manifest_say_how_to_make_one(folder: Path) -> None:
@@ -75,7 +84,8 @@ def test_a_damaged_manifest(folder: Path, text: str) -> None:
         {"files": []},
         {"files": {"llm.mnn": {}}},
         {"files": {"llm.mnn": 3}},
-        {"surprise": 1},
+        {"stop": "4"},
+        {"options": [4]},
         {"image": ...},
     ],
 )

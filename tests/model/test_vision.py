@@ -47,7 +47,8 @@ def test_smart_resize_keeps_its_promise(height: int, width: int, bounds: tuple[i
     low, high = bounds
     rows, cols = smart_resize(height, width, min_pixels=low, max_pixels=high)
     assert rows % FACTOR == cols % FACTOR == 0
-    # Sides are rounded after the area is chosen, which may step over a bound, by less than one more token to each side.
+    # Sides are rounded after the area is chosen, which may step over a bound, by less than one more
+    # token to each side.
     assert rows * cols <= high or (rows - FACTOR) * (cols - FACTOR) < low
     assert rows * cols >= low or (rows + FACTOR) * (cols + FACTOR) > high
 
@@ -74,7 +75,8 @@ def test_pixel_values_are_those_of_the_image_processor(
     )
     assert mine.dtype == np.float32
     assert mine.shape == tuple(theirs["pixel_values"].shape)
-    # Both work in float32; values reach 2.7, where neighbours are 2.4e-7 apart: two roundings at most.
+    # Both work in float32; values reach 2.7, where neighbours are 2.4e-7 apart: two roundings at
+    # most.
     assert np.abs(mine - theirs["pixel_values"].numpy()).max() <= 5e-7
 
 

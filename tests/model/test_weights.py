@@ -1,4 +1,4 @@
-"""labkit.model.weights: the rule of quantisation, and the bytes that MNN reads, are the same thing."""
+"""labkit.model.weights: the rule of quantisation, and the bytes that MNN reads, are the same."""
 
 from __future__ import annotations
 
@@ -70,9 +70,11 @@ def test_mnn_reads_what_the_rule_gives(
     # In the checkpoint's own float16 every code is the same.
     assert np.array_equal(stored.codes, exact.codes)
     assert np.array_equal(stored.scale, exact.scale)
-    # MNN keeps minimum + 8 steps, rounded to float16, and not the minimum: a float16 rounding apart.
+    # MNN keeps minimum + 8 steps, rounded to float16, and not the minimum: a float16 rounding
+    # apart.
     assert np.abs(stored.minimum - exact.minimum).max() <= 2.0**-10 * np.abs(exact.minimum).max()
-    # In float32 the steps are a rounding wider or narrower, which moves only weights that lie near the middle between two codes.
+    # In float32 the steps are a rounding wider or narrower, which moves only weights that lie near
+    # the middle between two codes.
     rounded = quantize(original.astype(np.float32))
     moved = stored.codes.astype(int) - rounded.codes
     assert np.abs(moved).max() <= 1

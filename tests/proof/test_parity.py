@@ -1,4 +1,6 @@
-"""labkit.proof.parity: a conversion that is sound agrees; one that sees garbage is caught at the stage where it goes wrong."""
+"""labkit.proof.parity: a conversion that is sound agrees; one that sees garbage is caught at the
+stage where it goes wrong.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ Compare = Callable[..., Parity]
 def compared(
     mini: Checkpoint, mini_folder: Path, mini_reference: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> Compare:
-    """One comparison with the converted model, as it is by then; the original is loaded once for all."""
+    """One comparison with the converted model, as it is by then; the original is loaded once for
+    all.
+    """
     monkeypatch.setattr("labkit.inside.reference.Reference", lambda *_, **__: mini_reference)
     return lambda count=1: compare(mini_folder, mini, cases=examples()[:count])
 
