@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import json as json_format
 import platform
 import re
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -19,17 +18,26 @@ from typing import Any, Literal
 from labkit.base import hardware, paths
 from labkit.base.errors import LabkitError
 from labkit.base.hardware import GIB, Machine
+from labkit.base.show import Table
 from labkit.building import plans
+from labkit.cli.shared import as_json, command, show
 from labkit.engine import lanes
 from labkit.model import checkpoints
 
 Status = Literal["ok", "warning", "problem", "info"]
+MARKS = {"ok": "✓", "info": "·", "warning": "!", "problem": "✗"}
+"""A sign beside the word, so that a table is read at a glance without colours."""
 PURPOSES = {
     "base": "reading and running the notebooks",
     "convert": "converting checkpoints",
     "test": "running the tests",
 }
 UNREAD = "could not be read"
+KLEIDIAI = {
+    True: "KleidiAI's kernels can run here",
+    False: "KleidiAI's kernels need an Arm CPU with dotprod and i8mm",
+    None: "whether KleidiAI's kernels can run here could not be read",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +50,13 @@ class Check:
     todo: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pin:
-    """A release that this project was run with, for this Python."""
-
-    name: str
-    version: str
-    group: str
+def judge(
+    name: str, fine: bool, found: str, todo: str = "", *, otherwise: Status = "info"
+) -> Check:
+    """A check that is ok, or else stands as ``otherwise`` says, with what to do."""
+    if fine:
+        return Check(name=name, status="ok", found=found)
+    return Check(name=name, status=otherwise, found=found, todo=todo)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -63,59 +71,44 @@ class Report:
         """Whether nothing stands in the way."""
         return all(check.status != "problem" for check in self.checks)
 
-    def to_dict(self) -> dict[str, Any]:
-        """For ``--json``: plain data with a schema version."""
-        return {
-            "schema": 1,
-            "ready": self.ready,
-            "machine": asdict(self.machine),
-            "checks": [asdict(c) for c in self.checks],
-        }
-
+    @property
     def verdict(self) -> str:
         """The report in one sentence."""
-        counts = {
-            status: sum(c.status == status for c in self.checks)
-            for status in ("problem", "warning")
-        }
-        if counts["problem"]:
-            return f"Not ready: {counts['problem']} problem(s). Each row marked problem says what to type."
-        if counts["warning"]:
-            return f"Ready, with {counts['warning']} warning(s)."
-        return "Ready."
+        statuses = [check.status for check in self.checks]
+        problems, warnings = statuses.count("problem"), statuses.count("warning")
+        if problems:
+            return f"Not ready: {problems} problem(s). Each row marked problem says what to type."
+        return f"Ready, with {warnings} warning(s)." if warnings else "Ready."
 
-    def to_text(self) -> str:
-        """For a terminal: one line for each check, and what to do below it."""
-        width = max(len(check.name) for check in self.checks)
-        lines = []
-        for check in self.checks:
-            lines.append(f"{check.status:8} {check.name:{width}}  {check.found}")
-            if check.todo:
-                lines.append(f"{'':8} {'':{width}}  → {check.todo}")
-        return "\n".join([*lines, "", self.verdict()])
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``: plain data with a schema version."""
+        return {"schema": 1, "ready": self.ready, **asdict(self)}
+
+    def table(self) -> Table:
+        """A row for each check, with what to do after an arrow."""
+        rows = [
+            (
+                f"{MARKS[c.status]} {c.status}",
+                c.name,
+                f"{c.found} → {c.todo}" if c.todo else c.found,
+            )
+            for c in self.checks
+        ]
+        return Table(("State", "What", "Found, and what to do"), rows)
 
     def __repr__(self) -> str:
-        return self.to_text()
+        return f"{self.table()}\n\n{self.verdict}"
 
     def _repr_html_(self) -> str:
-        cells = (
-            f"<tr><td>{mark(c.status)} {c.status}</td><th scope='row' style='text-align:left'>{escape(c.name)}</th>"
-            f"<td style='text-align:left'>{escape(c.found)}</td><td style='text-align:left'>{escape(c.todo)}</td></tr>"
-            for c in self.checks
-        )
-        head = "<tr><th scope='col'>State</th><th scope='col'>What</th><th scope='col'>Found</th><th scope='col'>What to do</th></tr>"
-        return f"<table><caption>{escape(self.verdict())}</caption><thead>{head}</thead><tbody>{''.join(cells)}</tbody></table>"
-
-
-def mark(status: Status) -> str:
-    """A sign beside the word, so that a table is read at a glance without colours."""
-    return {"ok": "✓", "info": "·", "warning": "!", "problem": "✗"}[status]
+        return self.table().to_html(caption=self.verdict)
 
 
 # ---- pins
 
 
-def read_pins(pyproject: Path, environment: Mapping[str, str] | None = None) -> tuple[Pin, ...]:
+def read_pins(
+    pyproject: Path, environment: Mapping[str, str] | None = None
+) -> dict[str, dict[str, str]]:
     """The pins of ``pyproject.toml`` that apply to one Python.
 
     Parameters
@@ -127,8 +120,8 @@ def read_pins(pyproject: Path, environment: Mapping[str, str] | None = None) -> 
 
     Returns
     -------
-    tuple of Pin
-        In the file's order; groups are "base", "convert" and "test".
+    dict
+        The release of each package, by group: "base", "convert" and "test".
     """
     if sys.version_info >= (3, 11):
         import tomllib
@@ -138,16 +131,18 @@ def read_pins(pyproject: Path, environment: Mapping[str, str] | None = None) -> 
 
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     groups = {"base": project["dependencies"], **project["optional-dependencies"]}
-    return tuple(
-        Pin(name=requirement.name, version=next(iter(requirement.specifier)).version, group=group)
+    return {
+        group: {
+            pin.name: str(pin.specifier).removeprefix("==")
+            for pin in map(Requirement, lines)
+            if pin.marker is None or pin.marker.evaluate(dict(environment or {}))
+        }
         for group, lines in groups.items()
-        for requirement in map(Requirement, lines)
-        if requirement.marker is None or requirement.marker.evaluate(dict(environment or {}))
-    )
+    }
 
 
 def installed_version(name: str) -> str | None:
-    """The installed release without its local part (``2.13.0+cpu`` is ``2.13.0``); None if there is none."""
+    """The installed release without its local part (``2.13.0+cpu`` is ``2.13.0``), or None."""
     try:
         return metadata.version(name).partition("+")[0]
     except metadata.PackageNotFoundError:
@@ -155,53 +150,38 @@ def installed_version(name: str) -> str | None:
 
 
 def check_pins(
-    pins: Sequence[Pin],
+    group: str,
+    pins: Mapping[str, str],
     version: Callable[[str], str | None] = installed_version,
     *,
     own_venv: bool = True,
 ) -> list[Check]:
-    """Compare what is installed with the pins, group by group.
+    """Compare what is installed with the pins of one group.
 
-    A package of a group that is not there is only told, because that group may not be wanted; of "base" it is a problem.
+    A package that is not there is only told, because its group may not be wanted; of "base" it is
+    a problem.
     """
+    title, purpose = f"Packages: {group}", f"for {PURPOSES[group]}"
+    options = "" if group == "base" else f" --groups {group}"
+
+    def mend(names: Sequence[str]) -> str:
+        exact = " ".join(f"{name}=={pins[name]}" for name in names)
+        return (
+            f"python3 bootstrap.py setup{options}" if own_venv else f"python -m pip install {exact}"
+        )
+
+    installed = {name: version(name) for name in pins}
+    missing = [name for name in pins if installed[name] is None]
+    differ = [name for name in pins if installed[name] not in {None, pins[name]}]
     checks = []
-    for group in dict.fromkeys(pin.group for pin in pins):
-        ours = [pin for pin in pins if pin.group == group]
-        missing = [pin for pin in ours if version(pin.name) is None]
-        differ = [pin for pin in ours if version(pin.name) not in {None, pin.version}]
-        name, wanted = f"Packages: {group}", len(ours)
-        if differ:
-            found = "; ".join(
-                f"{pin.name}: wanted {pin.version}, found {version(pin.name)}" for pin in differ
-            )
-            checks.append(
-                Check(name=name, status="warning", found=found, todo=_mend(differ, own_venv))
-            )
-        if missing:
-            names = ", ".join(pin.name for pin in missing)
-            status: Status = "problem" if group == "base" else "info"
-            found = f"not installed: {names}" if len(missing) < wanted else "not installed"
-            todo = (
-                _mend(missing, own_venv)
-                if group == "base"
-                else f"for {PURPOSES.get(group, group)}: {_mend(missing, own_venv, group)}"
-            )
-            checks.append(Check(name=name, status=status, found=found, todo=todo))
-        if not differ and not missing:
-            checks.append(
-                Check(
-                    name=name,
-                    status="ok",
-                    found=f"all {wanted} as pinned, for {PURPOSES.get(group, group)}",
-                )
-            )
-    return checks
-
-
-def _mend(pins: Sequence[Pin], own_venv: bool, group: str = "") -> str:
-    if own_venv:
-        return "python3 bootstrap.py setup" + (f" --groups {group}" if group else "")
-    return "python -m pip install " + " ".join(f"{pin.name}=={pin.version}" for pin in pins)
+    if differ:
+        both = "; ".join(f"{name}: wanted {pins[name]}, found {installed[name]}" for name in differ)
+        checks.append(judge(title, False, both, mend(differ), otherwise="warning"))
+    if missing:
+        names = "not installed" + (f": {', '.join(missing)}" if len(missing) < len(pins) else "")
+        status: Status = "info" if options else "problem"
+        checks.append(judge(title, False, names, f"{purpose}: {mend(missing)}", otherwise=status))
+    return checks or [judge(title, True, f"all {len(pins)} as pinned, {purpose}")]
 
 
 # ---- the rest
@@ -209,162 +189,107 @@ def _mend(pins: Sequence[Pin], own_venv: bool, group: str = "") -> str:
 
 def check_python(version: tuple[int, int, int]) -> Check:
     """Whether the pins have releases for this Python."""
-    text = ".".join(map(str, version))
-    if (3, 10) <= version[:2] <= (3, 13):
-        return Check(name="Python", status="ok", found=text)
-    return Check(
-        name="Python",
-        status="problem",
-        found=f"{text}, expected 3.10 to 3.13",
-        todo="python3.11 bootstrap.py setup",
-    )
-
-
-def mnn_version(printed: str) -> str | None:
-    r"""MNN's version from what a process printed that imported it, among other things; None if it did not get there.
-
-    >>> mnn_version("The device supports: i8sdot:0\nlabkit-mnn 3.6.1")
-    '3.6.1'
-    """
-    found = re.search(r"^labkit-mnn (\S+)$", printed, re.MULTILINE)
-    return found.group(1) if found else None
+    fine, found = (3, 10) <= version[:2] <= (3, 13), ".".join(map(str, version))
+    if not fine:
+        found += ", expected 3.10 to 3.13"
+    return judge("Python", fine, found, "python3.11 bootstrap.py setup", otherwise="problem")
 
 
 def check_mnn(printed: str) -> Check:
-    """Whether MNN loads; a wheel for another CPU is installed but does not."""
-    version = mnn_version(printed)
-    if version:
-        return Check(name="MNN", status="ok", found=f"{version}, loads")
-    return Check(
-        name="MNN",
-        status="problem",
-        found="does not load",
-        todo="python -c 'import MNN' shows why; then python3 bootstrap.py setup",
-    )
+    r"""Whether MNN loads, by what a process printed that imported it: one for another CPU does not.
+
+    >>> check_mnn("The device supports: i8sdot:0\nlabkit-mnn 3.6.1").found
+    '3.6.1, loads'
+    """
+    version = re.search(r"^labkit-mnn (\S+)$", printed, re.MULTILINE)
+    found = f"{version[1]}, loads" if version else "does not load"
+    todo = "python -c 'import MNN' shows why; then python3 bootstrap.py setup"
+    return judge("MNN", bool(version), found, todo, otherwise="problem")
 
 
 def check_machine(machine: Machine) -> list[Check]:
     """CPU, cores, memory and disk."""
-    sets = machine.instruction_sets
-    cores = f"{machine.logical_cores or '?'} usable, {machine.physical_cores or '?'} physical"
-    checks = [
-        Check(name="CPU", status="ok" if machine.cpu else "info", found=machine.cpu or UNREAD),
-        Check(
-            name="Instruction sets",
-            status="info" if sets is None else "ok",
-            found=UNREAD if sets is None else ", ".join(sets) or "none of those that matter here",
-        ),
-        Check(
-            name="Cores",
-            status="ok" if machine.logical_cores else "info",
-            found=cores if machine.logical_cores else UNREAD,
-        ),
+    sets, cores, total = machine.instruction_sets, machine.logical_cores, machine.memory_total_bytes
+    known = {
+        "CPU": machine.cpu,
+        "Instruction sets": sets and ", ".join(sets),
+        "Cores": cores and f"{cores} usable, {machine.physical_cores or '?'} physical",
+    }
+    if sets == ():
+        known["Instruction sets"] = "none of those that matter here"
+    memory = f"of {total / GIB:.1f} GiB available" if total else "GiB available"
+    close = "close other programs: converting needs 2 GiB"
+    clean = "free 1 GiB: `labkit clean` shows what labkit keeps"
+    return [
+        *(judge(name, bool(found), found or UNREAD) for name, found in known.items()),
+        _check_space("Memory", machine.memory_available_bytes, 2 * GIB, memory, close),
+        _check_space("Disk", machine.disk_free_bytes, GIB, "GiB free for converted models", clean),
     ]
-    if machine.memory_available_bytes is None or machine.memory_total_bytes is None:
-        checks.append(Check(name="Memory", status="info", found=UNREAD))
-    else:
-        found = f"{machine.memory_available_bytes / GIB:.1f} of {machine.memory_total_bytes / GIB:.1f} GiB available"
-        enough = machine.memory_available_bytes >= 2 * GIB
-        todo = "" if enough else "close other programs: converting needs 2 GiB"
-        checks.append(
-            Check(name="Memory", status="ok" if enough else "warning", found=found, todo=todo)
-        )
-    if machine.disk_free_bytes is None:
-        checks.append(Check(name="Disk", status="info", found=UNREAD))
-    else:
-        enough = machine.disk_free_bytes >= GIB
-        todo = "" if enough else "free 1 GiB: `labkit clean` shows what labkit keeps"
-        found = f"{machine.disk_free_bytes / GIB:.1f} GiB free for converted models"
-        checks.append(
-            Check(name="Disk", status="ok" if enough else "warning", found=found, todo=todo)
-        )
-    return checks
+
+
+def _check_space(name: str, free: int | None, needed: int, words: str, todo: str) -> Check:
+    if free is None:
+        return judge(name, False, UNREAD)
+    return judge(name, free >= needed, f"{free / GIB:.1f} {words}", todo, otherwise="warning")
 
 
 def check_lanes(machine: Machine, rows: Sequence[lanes.Status]) -> list[Check]:
     """Which lanes will work, and whether KleidiAI's kernels can run natively."""
-    kleidiai = {
-        True: "KleidiAI's kernels can run here",
-        False: "KleidiAI's kernels need an Arm CPU with dotprod and i8mm",
-        None: "whether KleidiAI's kernels can run here could not be read",
-    }[machine.can_run_kleidiai]
+    kleidiai = {"native": f"; {KLEIDIAI[machine.can_run_kleidiai]}"}
     return [
-        Check(
-            name=f"Lane: {row.name}",
-            status="ok" if row.works else "info",
-            found=f"{row.found}; {kleidiai}" if row.name == "native" else row.found,
-            todo=row.todo,
-        )
+        judge(f"Lane: {row.name}", row.works, row.found + kleidiai.get(row.name, ""), row.todo)
         for row in rows
     ]
 
 
-def check_browser(browser: Path | None) -> Check:
-    """Whether the browser tests can run; learners do not need it."""
-    if browser:
-        return Check(name="Test browser", status="ok", found=browser.name)
-    todo = (
-        "for the tests: sudo apt-get install chromium"
-        if platform.system() == "Linux"
-        else "for the tests: install Chrome"
-    )
-    return Check(name="Test browser", status="info", found="no Chromium or Chrome", todo=todo)
-
-
 def check_builds(host: plans.Host) -> Check:
     """For which targets MNN can be built here; learners can follow without."""
-    ready = {
-        target: not plans.plan("accelerated", target, host=host).missing for target in plans.TARGETS
-    }
-    able, unable = ([target for target in ready if ready[target] is well] for well in (True, False))
-    todo = (
-        ""
-        if "native" in able
-        else "to build one: labkit build accelerated --dry-run says what is missing"
-    )
-    found = ", ".join(able) or "for no target"
-    return Check(
-        name="Build MNN",
-        status="ok" if able else "info",
-        found=f"{found}; not {', '.join(unable)}" if unable else found,
-        todo=todo,
-    )
+    able = [
+        target
+        for target in plans.TARGETS
+        if not plans.plan("accelerated", target, host=host).missing
+    ]
+    unable = ", ".join(target for target in plans.TARGETS if target not in able)
+    found = (", ".join(able) or "for no target") + (f"; not {unable}" if unable else "")
+    todo = "to build one: labkit build accelerated --dry-run says what is missing"
+    return judge("Build MNN", "native" in able, found, todo)
 
 
 def check_checkpoint() -> Check:
     """Whether the embedded checkpoint is whole."""
+    name, todo = "Embedded checkpoint", "git checkout -- data/mini-qwen2-vl brings it back"
     try:
         mini = checkpoints.resolve(checkpoints.MINI)
     except LabkitError as error:
-        todo = "git checkout -- data/mini-qwen2-vl brings it back"
-        return Check(
-            name="Embedded checkpoint",
-            status="problem",
-            found=str(error).partition("\n")[0],
-            todo=todo,
-        )
-    found = f"{mini.parameters / 1e6:.1f} million parameters, {mini.weights_bytes / 1e6:.1f} MB"
-    return Check(name="Embedded checkpoint", status="ok", found=found)
+        return judge(name, False, str(error).partition("\n")[0], todo, otherwise="problem")
+    size = f"{mini.weights_bytes / 1e6:.1f} MB"
+    return judge(name, True, f"{mini.parameters / 1e6:.1f} million parameters, {size}")
+
+
+def check_browser(browser: Path | None) -> Check:
+    """Whether the browser tests can run; learners do not need it."""
+    linux = platform.system() == "Linux"
+    todo = f"for the tests: {'sudo apt-get install chromium' if linux else 'install Chrome'}"
+    found = browser.name if browser else "no Chromium or Chrome"
+    return judge("Test browser", bool(browser), found, todo)
 
 
 def examine() -> Report:
-    """Look at everything. Takes a second or two, most of it for loading MNN in a process of its own.
+    """Look at everything; takes a second or two, most of it for loading MNN in its own process.
 
     Returns
     -------
     Report
         A table in a notebook, text elsewhere.
     """
-    machine = hardware.describe()
-    root = paths.repository()
-    printed = hardware.printed_by(
-        [sys.executable, "-c", "import MNN; print('\\nlabkit-mnn', MNN.version(), flush=True)"]
-    )
+    machine, root = hardware.describe(), paths.repository()
+    load = "import MNN; print('\\nlabkit-mnn', MNN.version(), flush=True)"
     own_venv = Path(sys.prefix).resolve() == (root / ".venv").resolve()
-    checks = [
-        check_python(sys.version_info[:3]),
-        *check_pins(read_pins(root / "pyproject.toml"), own_venv=own_venv),
-        check_mnn(printed),
+    checks = [check_python(sys.version_info[:3])]
+    for group, pins in read_pins(root / "pyproject.toml").items():
+        checks += check_pins(group, pins, own_venv=own_venv)
+    checks += [
+        check_mnn(hardware.printed_by([sys.executable, "-c", load])),
         *check_machine(machine),
         *check_lanes(machine, lanes.status()),
         check_builds(plans.look(machine)),
@@ -374,8 +299,9 @@ def examine() -> Report:
     return Report(machine=machine, checks=tuple(checks))
 
 
-def run(json: bool = False) -> int:
+@command("doctor", as_json("the findings"))
+def run(args: Namespace) -> int:
     """Print the report; 1 if something stands in the way, else 0."""
     report = examine()
-    print(json_format.dumps(report.to_dict(), indent=2) if json else report.to_text())
-    return 0 if report.ready else 1
+    show(args, report.to_dict(), report)
+    return int(not report.ready)

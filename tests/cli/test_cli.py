@@ -16,13 +16,14 @@ from PIL import Image
 from labkit import cli
 from labkit.base import paths
 from labkit.base.errors import ConversionError
+from labkit.cli.shared import LOADED
 from labkit.model import manifest
 from labkit.proof.evaluate import held_out_cases
 from labkit.proof.parity import examples
 from labkit.world.drawing import render
 from labkit.world.words import TASKS
 
-COMMANDS = ("ask", "convert", "verify", "parity", "eval", "doctor", "clean")
+COMMANDS = [name for summaries in cli.COMMANDS.values() for name in summaries]
 Captured = pytest.CaptureFixture[str]
 
 
@@ -48,14 +49,42 @@ def usage_error(capsys: Captured, *argv: str) -> str:
 # ---- the command itself
 
 
-def test_help_names_every_command_and_every_command_has_help(capsys: Captured) -> None:
-    for argv in ((), *((name,) for name in COMMANDS)):
-        with pytest.raises(SystemExit) as ended:
-            cli.main([*argv, "--help"])
-        assert ended.value.code == 0
-        said = capsys.readouterr().out
-        assert said.startswith(f"usage: labkit {' '.join(argv)}".rstrip())
-        assert all(name in said for name in (COMMANDS if not argv else ("-h, --help",)))
+def helped(capsys: Captured, *argv: str) -> str:
+    """What --help prints, whatever the width of the terminal."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*argv, "--help"])
+    assert ended.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_help_names_every_command_with_a_line_about_it(capsys: Captured) -> None:
+    said = helped(capsys)
+    assert len(COMMANDS) == 15
+    for summaries in cli.COMMANDS.values():
+        for name, summary in summaries.items():
+            assert f" {name} {summary}" in said
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_helps_with_each_of_its_options(name: str, capsys: Captured) -> None:
+    said = helped(capsys, name)
+    assert said.startswith(f"usage: labkit {name} ")
+    _, options, epilog = LOADED[name]
+    assert " ".join(epilog.split()) in said
+    for option, settings in options:
+        assert settings["help"] in said
+        assert not option.startswith("-") or option in said
+
+
+def test_an_option_means_the_same_wherever_it_stands() -> None:
+    cli.parser(["convert"])
+    cli.parser(["eval"])
+    from labkit.model.plan import MEANING, ConversionPlan
+
+    for argv in (["convert", "mini", "--out", "x"], ["eval"]):
+        args = vars(cli.parser(argv).parse_args(argv))
+        for name in MEANING:
+            assert args[name] == getattr(ConversionPlan, name), name
 
 
 def test_wrong_usage_ends_with_2(capsys: Captured) -> None:
@@ -75,19 +104,28 @@ def test_wrong_usage_ends_with_2(capsys: Captured) -> None:
     )
 
 
-def test_it_runs_as_a_program_and_without_torch(tmp_path: Path) -> None:
-    script = "import sys; from labkit import cli\ntry: cli.main(['--help'])\nfinally: print(sorted({'torch', 'MNN'} & set(sys.modules)))"
-    for argv in ([sys.executable, "-m", "labkit", "--help"], [sys.executable, "-c", script]):
-        done = subprocess.run(
-            argv,
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(paths.repository())},
-            check=True,
-        )
-        assert "usage: labkit" in done.stdout
-    assert done.stdout.endswith("[]\n")
+def fresh(*argv: str, cwd: Path) -> str:
+    """What a new Python prints, outside the checkout."""
+    env = {**os.environ, "PYTHONPATH": str(paths.repository())}
+    command = [sys.executable, *argv]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=env, check=True
+    ).stdout
+
+
+def test_it_runs_as_a_program(tmp_path: Path) -> None:
+    assert fresh("-m", "labkit", "--help", cwd=tmp_path).startswith("usage: labkit [-h] COMMAND")
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["ask", "--help"], ["clean", "--help"], ["clean"]])
+def test_help_loads_nothing_heavy(argv: list[str], tmp_path: Path) -> None:
+    script = (
+        "import sys; from labkit import cli\n"
+        f"try: cli.main({argv})\n"
+        "finally: print(sorted(name for name in sys.modules if name.split('.')[0] in "
+        "('numpy', 'torch', 'MNN', 'PIL', 'msgspec', 'tqdm') or name.startswith('labkit.bench')))"
+    )
+    assert fresh("-c", script, cwd=tmp_path).endswith("\n[]\n")
 
 
 def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
@@ -272,6 +310,54 @@ def test_eval_scores_both_engines(mini_folder: Path, capsys: Captured) -> None:
     (score,) = json.loads(capsys.readouterr().out)
     assert score["all"][1] == 4
     assert set(score["tasks"]) == set(TASKS)
+
+
+# ---- lane, probe, bench: what is asked of them
+
+
+def test_lane_shows_both_lanes_and_what_to_type(capsys: Captured) -> None:
+    assert cli.main(["lane", "status"]) == 0
+    shown = capsys.readouterr().out
+    assert cli.main(["lane", "status", "--json"]) == 0
+    native, emulated = json.loads(capsys.readouterr().out)
+    assert (native["name"], native["works"], emulated["name"]) == ("native", True, "emulated")
+    for row in (native, emulated):
+        assert row["found"] in shown
+        assert row["todo"] in shown
+    assert cli.main(["lane", "setup"]) == 1
+    assert "Type: labkit lane setup emulated" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["probe", "a.png", "--out", "x", "--heads", "L0"], "expected heads such as L0H3,L2H1"),
+        (["probe", "a.png", "--out", "x", "--heads", "L0H3,"], "expected heads such as L0H3"),
+        (["bench", "--image", "112"], "expected HEIGHTxWIDTH in pixels, such as 112x112"),
+        (["bench", "--compare", "apples"], "invalid choice: 'apples'"),
+        (["build", "compare", "--target", "amiga"], "invalid choice: 'amiga'"),
+        (["kleidiai", "--cpu", "z80"], "invalid choice: 'z80'"),
+        (["demo", "a", "b", "--pairs", "0"], "expected at least 1, received 0"),
+    ],
+)
+def test_a_value_that_cannot_be_is_wrong_usage(
+    argv: list[str], words: str, capsys: Captured
+) -> None:
+    assert words in usage_error(capsys, *argv)
+
+
+def test_heads_and_sizes_are_read() -> None:
+    argv = ["probe", "a.png", "--out", "x", "--heads", "L0H3, L2H11"]
+    assert cli.parser(argv).parse_args(argv).heads == ((0, 3), (2, 11))
+    argv = ["bench", "--image", "56x112"]
+    assert cli.parser(argv).parse_args(argv).image == (56, 112)
+
+
+def test_what_is_timed_and_what_is_counted_are_kept_apart(capsys: Captured) -> None:
+    assert cli.main(["bench", "--lane", "emulated"]) == 1
+    assert "expected a lane whose seconds say something about a CPU" in capsys.readouterr().err
+    assert cli.main(["bench", "--count"]) == 1
+    assert "Type: labkit bench --lane emulated --count" in capsys.readouterr().err
 
 
 # ---- doctor and clean

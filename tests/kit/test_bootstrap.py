@@ -37,9 +37,12 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         "labkit_copy.py": "",
         "labkit-0.dist-info/METADATA": "Metadata-Version: 2.1\\nName: labkit\\nVersion: 0\\n"
         "Provides-Extra: convert\\nProvides-Extra: test\\n",
-        "labkit-0.dist-info/WHEEL": "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        "labkit-0.dist-info/WHEEL": "Wheel-Version: 1.0\\nGenerator: test\\n"
+        "Root-Is-Purelib: true\\nTag: py3-none-any\\n",
     }
-    digest = lambda text: base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+    def digest(text):
+        code = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
+        return code.rstrip(b"=").decode()
     record = "".join(f"{n},sha256={digest(t)},{len(t)}\\n" for n, t in files.items())
     files["labkit-0.dist-info/RECORD"] = record + "labkit-0.dist-info/RECORD,,\\n"
     with zipfile.ZipFile(f"{folder}/labkit-0-py3-none-any.whl", "w") as wheel:
@@ -98,7 +101,7 @@ def call(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProce
 
 @pytest.fixture(scope="module")
 def mended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A copy in a path with spaces whose set-up was killed midway, set up for real; and what that printed."""
+    """A copy whose set-up was killed midway, set up for real; and what that printed."""
     folder = checkout(tmp_path_factory.mktemp("made") / "a path with spaces, and ü")
     boot = load(folder)
     boot.PYTHON.parent.mkdir(parents=True)
@@ -268,11 +271,11 @@ def test_a_folder_that_cannot_be_written_to(fresh: ModuleType) -> None:
     ("log", "expected"),
     [
         (
-            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "ERROR: Could not install packages: [Errno 28] No space left on device",
             "The disk filled up",
         ),
         (
-            "WARNING: Retrying after connection broken by 'NewConnectionError(...)': /simple/numpy/",
+            "WARNING: Retrying after connection broken by 'NewConnectionError(...)': /numpy/",
             "could not be reached",
         ),
         (
@@ -296,17 +299,55 @@ def test_pip_failures_are_told_apart(fresh: ModuleType, log: str, expected: str)
 # ---- Debian packages
 
 
+APT = "apt-get install -y --no-install-recommends chromium"
+
+
 @pytest.mark.parametrize(
-    ("system", "expected"),
-    [(False, "sudo apt-get update && sudo apt-get install -y --no-install-recommends chromium")],
+    ("there", "system", "expected"),
+    [
+        ({"apt-get", "sudo"}, False, f"sudo apt-get update && sudo {APT}"),
+        ({"apt-get", "sudo"}, False, "the same again with --system, which does it for you"),
+        ({"apt-get"}, True, f"as root: apt-get update && {APT}"),
+        (set(), True, "install chromium with your system's package manager"),
+    ],
 )
 def test_a_missing_tool_gets_the_line_to_type(
-    fresh: ModuleType, monkeypatch: pytest.MonkeyPatch, system: bool, expected: str
+    fresh: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    there: set[str],
+    system: bool,
+    expected: str,
 ) -> None:
-    monkeypatch.setattr(fresh.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(fresh.shutil, "which", lambda name: name if name in there else None)
+    monkeypatch.setattr(fresh.os, "geteuid", lambda: 1000)
     with pytest.raises(fresh.Trouble) as trouble:
         fresh.install(["chromium"], "a browser", system)
     assert expected in str(trouble.value)
+
+
+@pytest.mark.parametrize(
+    ("there", "machine", "wanted"),
+    [
+        (set(), "x86_64", "qemu-user gcc libc6-dev g++-aarch64-linux-gnu llvm-19"),
+        (set(), "aarch64", "qemu-user gcc libc6-dev llvm-19"),
+        ({"qemu-aarch64", "clang", "aarch64-linux-gnu-g++"}, "x86_64", "llvm-19"),
+        ({"qemu-aarch64", "cc", "aarch64-linux-gnu-g++", "llvm-mca"}, "x86_64", ""),
+    ],
+)
+def test_only_what_is_missing_for_the_emulated_lane_is_installed(
+    fresh: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    there: set[str],
+    machine: str,
+    wanted: str,
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(fresh.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(fresh.platform, "machine", lambda: machine)
+    monkeypatch.setattr(fresh.shutil, "which", lambda name: name if name in there else None)
+    monkeypatch.setattr(fresh, "install", lambda packages, purpose, system: asked.extend(packages))
+    fresh.ensure_emulation(False)
+    assert asked == wanted.split()
 
 
 def test_with_system_apt_is_called_and_its_failure_shown(
@@ -315,18 +356,32 @@ def test_with_system_apt_is_called_and_its_failure_shown(
     apt = tmp_path / "bin" / "apt-get"
     apt.parent.mkdir()
     apt.write_text(
-        '#!/bin/sh\necho "apt-get $*"\n[ "$1" = update ] || { echo "E: Unable to locate package"; exit 100; }\n'
+        '#!/bin/sh\necho "apt-get $*"\n'
+        '[ "$1" = update ] || { echo "E: Unable to locate package"; exit 100; }\n'
     )
     apt.chmod(apt.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(apt.parent), prepend=os.pathsep)
     monkeypatch.setattr(fresh.os, "geteuid", lambda: 0)
     with pytest.raises(fresh.Trouble) as trouble:
         fresh.install(["chromium"], "a browser", True)
-    assert "install -y -q --no-install-recommends chromium" in str(trouble.value)
+    assert "install -yq --no-install-recommends chromium" in str(trouble.value)
     assert "E: Unable to locate package" in str(trouble.value)
 
 
 # ---- real runs
+
+
+def test_a_long_command_shows_what_it_is_at(
+    fresh: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fresh.check_folder([])
+    monkeypatch.setattr(fresh.sys.stdout, "isatty", lambda: True)
+    script = (
+        "import time; print('Collecting numpy', flush=True); time.sleep(1.3); raise SystemExit(7)"
+    )
+    assert fresh.run_logged([sys.executable, "-c", script]) == 7
+    assert "Collecting numpy" in capsys.readouterr().out
+    assert fresh.log_text().splitlines()[-1] == "Collecting numpy"
 
 
 def test_a_set_up_killed_midway_is_mended_in_a_path_with_spaces(mended: tuple[Path, str]) -> None:
@@ -375,3 +430,49 @@ def test_without_a_command_it_says_which_there_are() -> None:
     done = call(REPO)
     assert done.returncode == 2
     assert "lab, test or setup" in done.stderr
+
+
+# ---- the lab
+
+
+def lab_command(boot: ModuleType, *options: str) -> list[str]:
+    command: list[str] = boot.lab_command(boot.parse(["lab", *options]))
+    return command
+
+
+def test_the_lab_listens_here_only_keeps_its_token_and_calls_nobody(
+    fresh: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh.os, "geteuid", lambda: 1000)
+    command = lab_command(fresh, "--port", "9999")
+    assert command[:3] == [str(fresh.PYTHON), "-m", "jupyterlab"]
+    assert {
+        "--ServerApp.ip=127.0.0.1",
+        "--ServerApp.port=9999",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    } <= set(command)
+    assert not [part for part in command if "token" in part or "password" in part]
+    assert not {"--no-browser", "--allow-root"} & set(command)
+
+
+def test_root_is_allowed_only_for_root_and_the_first_notebook_opens(
+    fresh: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh.os, "geteuid", lambda: 0)
+    command = lab_command(fresh, "--no-browser")
+    assert {"--allow-root", "--no-browser"} <= set(command)
+    (start,) = [part.partition("=/lab/tree/")[2] for part in command if "default_url" in part]
+    assert (REPO / start).is_file()
+
+
+def test_jupyterlab_knows_every_option(fresh: ModuleType) -> None:
+    from jupyter_server.serverapp import ServerApp
+    from jupyterlab.labapp import LabApp
+
+    owners = {"LabApp": LabApp, "ServerApp": ServerApp}
+    options = [part[2:].partition("=")[0] for part in fresh.LAB]
+    assert len(options) > 5
+    for option in options:
+        owner, _, trait = option.partition(".")
+        assert owners[owner].class_traits(config=True)[trait]
