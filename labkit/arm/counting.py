@@ -451,7 +451,7 @@ class CountingEngine(EngineProcess):
             raise
 
     def _snapshot(self) -> tuple[_Snapshot, str]:
-        maps = self.request("snapshot")[0]["maps"]
+        maps = self.request("snapshot")["maps"]
         path = self._prefix.with_name(f"{self._prefix.name}.{self._taken}")
         self._taken += 1
         snapshot = _read_snapshot(path)

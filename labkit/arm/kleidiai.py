@@ -225,7 +225,7 @@ def layers(engine: EngineProcess, files: Iterable[Path]) -> tuple[Layer, ...]:
     """The layers with weights of some .mnn files."""
     found = []
     for file in files:
-        for op in engine.request("graph", file=str(file))[0]["ops"]:
+        for op in engine.request("graph", file=str(file))["ops"]:
             if about := op["layer"]:
                 blocks, columns = about.pop("blocks"), about["columns"]
                 found.append(

@@ -1,1 +1,1 @@
-"""What every room needs: errors, folders, processes, the machine, statistics, and how results are shown."""
+"""What every room needs: errors, folders, processes, the machine, statistics, ways to show."""

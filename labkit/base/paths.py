@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import platformdirs
 
 from labkit.base.errors import FolderError
 
@@ -46,14 +48,11 @@ def place(kind: str) -> Path:
     pathlib.Path
         Absolute.
     """
-    home = os.environ.get("LABKIT_HOME")
-    if home:
+    if home := os.environ.get("LABKIT_HOME"):
         return Path(home).expanduser().absolute() / kind
-    from platformdirs import user_cache_path, user_data_path
-
     if kind == "cache":
-        return user_cache_path("labkit", appauthor=False)
-    return user_data_path("labkit", appauthor=False) / kind
+        return platformdirs.user_cache_path("labkit", appauthor=False)
+    return platformdirs.user_data_path("labkit", appauthor=False) / kind
 
 
 def _made(kind: str) -> Path:
@@ -111,7 +110,7 @@ def size_bytes(folder: Path) -> int:
     for parent, _, files in os.walk(folder):
         for name in files:
             with suppress(OSError):  # it may go away while we look
-                total += (Path(parent) / name).lstat().st_size
+                total += Path(parent, name).lstat().st_size
     return total
 
 
@@ -141,28 +140,27 @@ def free(which: str | Iterable[str] = "cache") -> int:
     FolderError
         If a kind is not one of these (nothing is deleted then), or something could not be deleted.
     """
-    kinds: Sequence[str] = [which] if isinstance(which, str) else list(which)
-    if "all" in kinds:
-        kinds = list(KINDS)
-    for kind in kinds:
-        if kind not in KINDS:
-            raise FolderError(
-                f"expected one of {', '.join(KINDS)} or all, got {kind!r}. `labkit clean` shows what there is"
-            )
-    freed = 0
-    for kind in kinds:
-        folder, before = place(kind), size_bytes(place(kind))
-        if folder.is_symlink():  # the link is the user's; only what it leads to is ours
-            folder = folder.resolve()
-        try:
-            for entry in list(folder.iterdir()) if folder.is_dir() else []:
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
-        except OSError as error:
-            raise FolderError(
-                f"expected to be able to empty {folder}, got: {error.strerror or error}. Close the notebooks that use it and try again"
-            ) from error
-        freed += before - size_bytes(folder)
-    return freed
+    kinds = {which} if isinstance(which, str) else set(which)
+    for unknown in kinds - {*KINDS, "all"}:
+        raise FolderError(
+            f"expected one of {', '.join(KINDS)} or all, got {unknown!r}. "
+            "`labkit clean` shows what there is"
+        )
+    return sum(_emptied(place(kind)) for kind in KINDS if kinds & {kind, "all"})
+
+
+def _emptied(folder: Path) -> int:
+    """Delete what is in a folder; the bytes that were freed."""
+    before = size_bytes(folder)
+    try:  # a folder that is a link stays one: it is the user's, only what it leads to is ours
+        for entry in list(folder.iterdir()) if folder.is_dir() else []:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    except OSError as error:
+        raise FolderError(
+            f"expected to be able to empty {folder}, got: {error.strerror or error}. "
+            "Close the notebooks that use it and try again"
+        ) from error
+    return before - size_bytes(folder)

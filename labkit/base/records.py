@@ -1,4 +1,4 @@
-"""Dataclasses as JSON and back, by msgspec: types are checked when a file is read, not when it is used."""
+"""Dataclasses as JSON and back, by msgspec: a file is checked when it is read, not when used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def from_json(kind: type[T], text: str | bytes) -> T:
     Raises
     ------
     ValueError
-        If it is not JSON, or not of this kind; says where: "Expected `int`, got `str` - at `$.rows[0].repeat`".
+        If it is not JSON, or not of this kind; says where: "Expected `int`, got `str` - at
+        `$.rows[0].repeat`".
 
     Examples
     --------

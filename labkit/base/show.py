@@ -29,14 +29,23 @@ class Picture:
 TABLE = """\
 <table{% if kind %} class="{{ kind }}"{% endif %}>
 {%- if caption %}<caption>{{ caption }}</caption>{% endif -%}
-<thead><tr>{% for cell in header %}<th scope="col" style="text-align:left">{{ cell }}</th>{% endfor %}</tr></thead>
-<tbody>{% for row in rows %}<tr>{% for cell in row %}<td style="text-align:left">{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody>
+<thead><tr>
+{%- for cell in header %}<th scope="col" style="text-align:left">{{ cell }}</th>{% endfor -%}
+</tr></thead>
+<tbody>
+{%- for row in rows %}<tr>
+{%- for cell in row %}<td style="text-align:left">{{ cell }}</td>{% endfor -%}
+</tr>{% endfor -%}
+</tbody>
 </table>"""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header; text in a shell, a table in a notebook or on a page. Numbers are formatted by the caller."""
+    """Rows under a header; text in a shell, a table in a notebook or on a page.
+
+    Numbers are formatted by the caller.
+    """
 
     header: Sequence[object]
     rows: Sequence[Sequence[object]]
@@ -47,7 +56,13 @@ class Table:
         return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
     def to_html(self, *, caption: str = "", kind: str = "") -> str:
-        """As HTML; cells are escaped, unless they are ``markupsafe.Markup``; ``kind`` is a CSS class."""
+        """As HTML; cells are escaped, unless they are ``markupsafe.Markup``.
+
+        Parameters
+        ----------
+        kind
+            A CSS class.
+        """
         from jinja2 import Template
 
         words = {"header": self.header, "rows": self.rows, "caption": caption, "kind": kind}

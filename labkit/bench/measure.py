@@ -143,7 +143,7 @@ class Runner:
             seconds = float(
                 self.engine.request(
                     "load_chat", directory=str(self.plan.model.resolve()), **self.options
-                )[0]["load_s"]
+                )["load_s"]
             )
             said = self._ask(1)
             size = f"{self.plan.image[0]}×{self.plan.image[1]} pixels, {len(said['prompt'])} prompt tokens"
@@ -160,8 +160,8 @@ class Runner:
                 folder = str(checkpoints.resolve(self.plan.checkpoint).folder)
                 seconds += float(
                     self.engine.request("load_module", file=folder, key=part.name, **self.options)[
-                        0
-                    ]["load_s"]
+                        "load_s"
+                    ]
                 )
             else:
                 seconds += part.load(self.engine, kleidiai=self.side.kleidiai, **self.options)
@@ -183,8 +183,15 @@ class Runner:
         picture = np.random.default_rng(self.plan.seed).integers(
             256, size=(*self.plan.image, 3), dtype=np.uint8
         )
-        return self.engine.request("ask", {"image": picture}, question=QUESTION, image_pad=self._image_pad, stop=[], max_new_tokens=tokens,
-                                   positions="mrope")[0]  # fmt: skip
+        return self.engine.request(
+            "ask",
+            question=QUESTION,
+            image=picture,
+            image_pad=self._image_pad,
+            stop=[],
+            max_new_tokens=tokens,
+            positions="mrope",
+        )
 
     @cached_property
     def _image_pad(self) -> int:
@@ -194,7 +201,7 @@ class Runner:
         """``peak_bytes``, ``kleidiai_running`` and ``versions``."""
         running = RUNNING.findall(self.engine.log.read_text(errors="replace"))
         return {
-            "peak_bytes": self.engine.request("memory")[0]["peak_bytes"],
+            "peak_bytes": self.engine.request("memory")["peak_bytes"],
             "kleidiai_running": tuple(dict.fromkeys(running)),
             "versions": {
                 k: v

@@ -24,7 +24,7 @@ from labkit.base import command
 from labkit.base.errors import BuildError, QuestionError
 from labkit.building.running import BuildRecord
 from labkit.engine.lanes import Lane
-from labkit.engine.worker import chat_config
+from labkit.engine.mnn_llm import chat_config
 from labkit.model import manifest
 from labkit.model.images import ImageLike, prepare
 

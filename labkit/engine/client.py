@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from labkit.base import command
 from labkit.base.errors import EngineCrashed, EngineError, EngineTimeout
 from labkit.engine.lanes import Lane, native, parse_features
-from labkit.engine.protocol import Arrays, ProtocolError, read_frame, write_frame
+from labkit.engine.protocol import ProtocolError, Values, pack, read_frame
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,6 +31,13 @@ class EngineProcess:
     plugin
         A QEMU plugin with its options, for an emulated lane (`labkit.arm.counting`).
 
+    Attributes
+    ----------
+    machine
+        Versions and architecture, as the worker sees them.
+    log
+        What MNN prints.
+
     Raises
     ------
     EngineCrashed
@@ -37,6 +47,7 @@ class EngineProcess:
     def __init__(self, lane: Lane | None = None, *, plugin: str | None = None) -> None:
         self.lane = lane or native()
         argv, env = self.lane.worker_command(plugin)
+        self._turn = threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="labkit-engine-")
         self.log = Path(self._folder.name) / "worker.log"
         try:
@@ -44,9 +55,8 @@ class EngineProcess:
         except BaseException:
             self._folder.cleanup()
             raise
-        self._turn = threading.Lock()
         try:
-            self.machine = self.request("hello", timeout_s=120)[0]
+            self.machine = self.request("hello", timeout_s=120)
         except BaseException:
             self.close()
             raise
@@ -54,12 +64,12 @@ class EngineProcess:
     def request(
         self,
         op: str,
-        arrays: Arrays | None = None,
+        arrays: Mapping[str, np.ndarray] | None = None,
         *,
-        on_event: Callable[[dict[str, Any]], None] | None = None,
+        on_event: Callable[[Values], None] | None = None,
         timeout_s: float = 600,
         **values: Any,
-    ) -> tuple[dict[str, Any], Arrays]:
+    ) -> Values:
         """Send one request and wait for its reply.
 
         Parameters
@@ -67,81 +77,74 @@ class EngineProcess:
         op
             One of `labkit.engine.worker.OPERATIONS`.
         arrays
-            Arrays that go with it.
+            Arguments of the operation, by name.
         on_event
             Called with each event that comes before the reply.
         timeout_s
             After this many seconds the worker is ended.
+        **values
+            More arguments: what JSON knows, or arrays.
 
         Returns
         -------
-        tuple of dict
-            The reply's header and arrays.
+        dict
+            What the operation returns, by name.
 
         Raises
         ------
         EngineCrashed, EngineTimeout, EngineError
             The process ended; it took too long; it refused the request.
         """
-        late = threading.Event()
+        request = pack({"op": op, **values, **(arrays or {})})
+        with self._turn, closing(self._frames(op, request, timeout_s)) as frames:
+            for frame in frames:
+                if on_event and "event" in frame:
+                    on_event(frame)
+        if error := frame.get("error"):
+            log = command.tail(self.log, 4)
+            raise EngineError(op=op, kind=error["type"], message=error["message"], log=log)
+        return frame
 
-        def too_late() -> None:
-            late.set()
-            self._process.kill()
+    def _frames(self, op: str, request: bytes, timeout_s: float) -> Generator[Values]:
+        """Events, then the reply. Whoever does not wait for that ends the worker.
 
-        with self._turn:
-            alarm = threading.Timer(timeout_s, too_late)
-            alarm.daemon = True
-            alarm.start()
-            finished = False
+        A half-read answer would be taken for the next one's.
+        """
+        process, frame = self._process, {"event": "none yet"}
+        assert process.stdin
+        assert process.stdout
+        with command.time_limit(process, timeout_s) as late:
             try:
-                assert self._process.stdin is not None
-                assert self._process.stdout is not None
-                with self._crashes(op, late, timeout_s):
-                    write_frame(self._process.stdin, {"op": op, **values}, arrays)
-                while True:
-                    with self._crashes(op, late, timeout_s):
-                        header, results = read_frame(self._process.stdout)
-                    if "event" not in header:
-                        finished = True
-                        break
-                    if on_event:  # outside: an error of the caller's own is not a crash
-                        on_event(header)
+                process.stdin.write(request)
+                process.stdin.flush()
+                while "event" in frame:
+                    frame = read_frame(process.stdout)
+                    yield frame
+            except (EOFError, OSError, ProtocolError, ValueError) as error:  # ValueError: closed
+                self._wait(2)
+                if late.is_set():
+                    raise EngineTimeout(op=op, seconds=timeout_s) from error
+                reason = command.exit_words(self._process.returncode)
+                raise EngineCrashed(op=op, reason=reason, log=command.tail(self.log)) from error
             finally:
-                alarm.cancel()
-                if not finished:  # a half-read reply would be taken for the next one's
-                    self._process.kill()
-                    self._process.wait()
-        if "error" in header:
-            raise EngineError(
-                op=op,
-                kind=header["error"]["type"],
-                message=header["error"]["message"],
-                log=command.tail(self.log, 4),
-            )
-        return header, results
+                if "event" in frame:
+                    command.end(process)
 
-    @contextlib.contextmanager
-    def _crashes(self, op: str, late: threading.Event, seconds: float) -> Iterator[None]:
-        try:
-            yield
-        except (EOFError, OSError, ProtocolError, ValueError) as error:
-            if late.is_set():
-                raise EngineTimeout(op=op, seconds=seconds) from error
-            reason = command.exit_words(self._gone())
-            raise EngineCrashed(op=op, reason=reason, log=command.tail(self.log)) from error
-
-    def _gone(self) -> int:
-        """End the process if it has not ended by itself, and say how it ended."""
-        with contextlib.suppress(Exception):
-            return self._process.wait(timeout=2)
-        self._process.kill()
-        return self._process.wait()
+    def _wait(self, seconds: float) -> None:
+        """Let the process end by itself, or else end it."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        command.end(self._process)
 
     @property
     def features(self) -> tuple[str, ...] | None:
         """The CPU's features as MNN sees them; None if it has not said."""
         return parse_features(self.log.read_text(errors="replace"))
+
+    @property
+    def pid(self) -> int:
+        """The worker's process; under emulation the emulator's, which is the same one."""
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
@@ -152,13 +155,9 @@ class EngineProcess:
         """End the worker; closing twice is fine."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     pipe.close()
-        with contextlib.suppress(Exception):
-            self._process.wait(timeout=5)
-        if self.alive:
-            self._process.kill()
-            self._process.wait()
+        self._wait(5)
         self._folder.cleanup()
 
     def __enter__(self) -> Self:

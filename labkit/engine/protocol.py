@@ -1,11 +1,11 @@
-"""Frames between labkit and an engine worker: a JSON header, then arrays as npy.
+"""Frames between labkit and an engine worker: values by name, arrays among them.
 
 ::
 
     b"LK01"  4 bytes
     length of the header, little endian, 4 bytes
-    header   UTF-8 JSON; its "arrays" maps each array's name to its length in bytes
-    arrays   npy format 1.0, in the header's order, never pickled
+    header   UTF-8 JSON: [values, sizes]; sizes maps the name of each array to its bytes
+    arrays   npy format 1.0, in the order of sizes, never pickled
 """
 
 from __future__ import annotations
@@ -20,28 +20,35 @@ import numpy as np
 MAGIC = b"LK01"
 MAX_HEADER_BYTES = 64 * 2**20
 
-Arrays = dict[str, np.ndarray]
+Values = dict[str, Any]
+"""What a frame holds, by name: what JSON knows, or arrays."""
 
 
 class ProtocolError(Exception):
     """What came is not a frame."""
 
 
-def write_frame(stream: IO[bytes], header: dict[str, Any], arrays: Arrays | None = None) -> None:
+def pack(values: Values) -> bytes:
+    """One frame."""
+    plain, arrays = {}, {}
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            npy = io.BytesIO()
+            np.lib.format.write_array(npy, value, version=(1, 0), allow_pickle=False)
+            arrays[name] = npy.getvalue()
+        else:
+            plain[name] = value
+    header = json.dumps([plain, {name: len(npy) for name, npy in arrays.items()}]).encode()
+    return b"".join([MAGIC, struct.pack("<I", len(header)), header, *arrays.values()])
+
+
+def write_frame(stream: IO[bytes], values: Values) -> None:
     """Write one frame and flush."""
-    blobs: dict[str, bytes] = {}
-    for name, array in (arrays or {}).items():
-        buffer = io.BytesIO()
-        np.lib.format.write_array(buffer, np.asarray(array), version=(1, 0), allow_pickle=False)
-        blobs[name] = buffer.getvalue()
-    text = json.dumps(
-        {**header, "arrays": {name: len(blob) for name, blob in blobs.items()}}
-    ).encode()
-    stream.write(MAGIC + struct.pack("<I", len(text)) + text + b"".join(blobs.values()))
+    stream.write(pack(values))
     stream.flush()
 
 
-def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], Arrays]:
+def read_frame(stream: IO[bytes]) -> Values:
     """Read one frame.
 
     Raises
@@ -52,7 +59,7 @@ def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], Arrays]:
         If the bytes are not a frame.
     """
     start = _exactly(stream, 8)
-    magic, length = start[:4], struct.unpack("<I", start[4:])[0]
+    magic, length = struct.unpack("<4sI", start)
     if magic != MAGIC:
         raise ProtocolError(f"expected a frame that begins with {MAGIC!r}, received {start!r}")
     if length > MAX_HEADER_BYTES:
@@ -60,30 +67,28 @@ def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], Arrays]:
             f"expected a header of at most {MAX_HEADER_BYTES} bytes, received one of {length}"
         )
     try:
-        header = json.loads(_exactly(stream, length))
-        sizes = {str(name): int(size) for name, size in header.pop("arrays").items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ProtocolError(
-            f"expected a JSON header with 'arrays', received something else: {error}"
-        ) from error
-    arrays = {}
+        plain, sizes = json.loads(_exactly(stream, length))
+        values = {**plain}
+        sizes = {str(name): int(size) for name, size in sizes.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ProtocolError(f"expected a header of values and sizes, received: {error}") from error
     for name, size in sizes.items():
-        blob = io.BytesIO(_exactly(stream, size))
+        npy = io.BytesIO(_exactly(stream, size))
         try:
-            arrays[name] = np.lib.format.read_array(blob, allow_pickle=False)
+            values[name] = np.lib.format.read_array(npy, allow_pickle=False)
         except Exception as error:  # NumPy's reader has no one class for what it cannot read
             raise ProtocolError(
                 f"expected {name!r} as npy, received something else: {error}"
             ) from error
-    return header, arrays
+    return values
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:
-    parts, left = [], size
-    while left > 0:
-        part = stream.read(left)
+    parts = []
+    while size > 0:
+        part = stream.read(size)
         if not part:
             raise EOFError("the other side closed the connection")
         parts.append(part)
-        left -= len(part)
+        size -= len(part)
     return b"".join(parts)

@@ -16,8 +16,8 @@ from unittest import mock
 import numpy as np
 
 from labkit.base.errors import CheckpointError
-from labkit.engine.protocol import Arrays
-from labkit.engine.worker import Reply, Worker, main
+from labkit.engine.protocol import Values
+from labkit.engine.worker import Worker, main
 from labkit.inside.looks import Look, Reading, Tokens, chosen
 from labkit.model.checkpoints import Checkpoint, resolve
 from labkit.model.images import ImageLike, load_rgb, prepare
@@ -199,41 +199,41 @@ class OriginalWorker(Worker):
 
     model: Any = None
 
-    def hello(self, request: dict[str, Any], arrays: Arrays) -> Reply:
+    def hello(self) -> Values:
         """Versions of this process."""
         import torch
         import transformers
 
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        return {**versions, "python": platform.python_version()}, {}
+        return {**versions, "python": platform.python_version()}
 
-    def load_module(self, request: dict[str, Any], arrays: Arrays) -> Reply:
+    def load_module(self, *, file: str, threads: int, precision: str, **_: Any) -> Values:
         """Load the checkpoint, once, whichever part is asked for."""
         import torch
 
-        torch.set_num_threads(request["threads"])
+        torch.set_num_threads(threads)
         start = time.perf_counter()
         if self.model is None:
-            self.model = Reference(resolve(request["file"]), dtype=request["precision"]).model
-        return {"load_s": time.perf_counter() - start}, {}
+            self.model = Reference(resolve(file), dtype=precision).model
+        return {"load_s": time.perf_counter() - start}
 
-    def forward(self, request: dict[str, Any], arrays: Arrays) -> Reply:
+    def forward(self, *, key: str, repeat: int = 1, **arrays: np.ndarray) -> Values:
         """Run the part that these arrays are for (`labkit.model.parts`)."""
         import torch
 
         given = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         part, output = (
             (self._vision, "image_embeds")
-            if request["key"] == "vision"
+            if key == "vision"
             else (self._language, "logits")
         )
         elapsed_s = []
         with torch.inference_mode():
-            for _ in range(request["repeat"]):
+            for _ in range(repeat):
                 start = time.perf_counter()
                 result = part(**given).float().numpy()
                 elapsed_s.append(time.perf_counter() - start)
-        return {"elapsed_s": elapsed_s}, {output: result}
+        return {"elapsed_s": elapsed_s, output: result}
 
     def _vision(self, patches: Any, position_ids: Any, **_: Any) -> Any:
         rows, cols = (position_ids.amax(1) + 1).tolist()

@@ -191,8 +191,8 @@ class Model:
         engine = self.engine
         if not self._load_s:
             self._load_s = engine.request("load_chat", directory=str(self.folder), **self.options)[
-                0
-            ]["load_s"]
+                "load_s"
+            ]
 
         def pass_on(event: dict[str, Any]) -> None:
             if on_text and event["event"] == "piece" and event["text"]:
@@ -200,7 +200,7 @@ class Model:
             if on_event:
                 on_event(event)
 
-        said, results = engine.request(
+        said = engine.request(
             "ask", arrays, on_event=pass_on, question=question, image_pad=self.manifest.image_pad, stop=list(self.manifest.stop),
             max_new_tokens=max_new_tokens, positions=self.positions,
         )  # fmt: skip
@@ -216,7 +216,7 @@ class Model:
                 prefill_s=said["prefill_s"],
                 decode_s=said["decode_s"],
             ),
-            first_logits=results["first_logits"],
+            first_logits=said["first_logits"],
         )
 
     def prepare(self, image: ImageLike) -> np.ndarray:
@@ -228,7 +228,7 @@ class Model:
         ``outputs``.
         """
         if name not in self._graphs:
-            self._graphs[name] = self.engine.request("graph", file=str(self.folder / name))[0][
+            self._graphs[name] = self.engine.request("graph", file=str(self.folder / name))[
                 "ops"
             ]
         return self._graphs[name]

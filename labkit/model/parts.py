@@ -105,18 +105,18 @@ class Part:
         memory, precision, threads
             As `labkit.model.chat.Model`.
         """
-        header, _ = engine.request(
+        reply = engine.request(
             "load_module", file=str(self.file), key=self.name, inputs=list(self.inputs), outputs=list(self.outputs),
             kleidiai=kleidiai, memory=memory, precision=precision, threads=threads,
         )  # fmt: skip
-        return float(header["load_s"])
+        return float(reply["load_s"])
 
     def forward(
         self, engine: EngineProcess, *, repeat: int = 1
     ) -> tuple[list[float], dict[str, np.ndarray]]:
         """Run it: seconds of each repetition, and the outputs by name."""
-        header, outputs = engine.request("forward", self.arrays, key=self.name, repeat=repeat)
-        return header["elapsed_s"], outputs
+        outputs = engine.request("forward", self.arrays, key=self.name, repeat=repeat)
+        return outputs.pop("elapsed_s"), outputs
 
 
 def vision(model: Path, *, height: int = 112, width: int = 112, seed: int = 0) -> Part:

@@ -207,7 +207,7 @@ def vision_stages(model: Model, image: ImageLike) -> dict[str, np.ndarray]:
     values = pixel_values(pixels)
     given = vision_inputs(values, rows, cols)
     model.load_module("visual.mnn", list(given), [tap, "image_embeds"])
-    out = model.engine.request("forward", given, key="visual.mnn", repeat=1)[1]
+    out = model.engine.request("forward", given, key="visual.mnn")
     embeds = out["image_embeds"]
     return {
         "pixel_values": values,

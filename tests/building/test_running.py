@@ -364,7 +364,7 @@ def test_a_lane_takes_a_build_with_a_python_module(tmp_path: Path, mini_folder: 
     from labkit.engine.client import EngineProcess
 
     with EngineProcess(lane) as engine:
-        mapped = engine.request("snapshot")[0]["maps"]
+        mapped = engine.request("snapshot")["maps"]
     assert str(lane.library) in mapped
     assert str(stock) not in mapped
 

@@ -1,4 +1,4 @@
-"""labkit.engine: frames that survive anything, and a worker whose crash is an error, not the end."""
+"""Frames that survive anything, and a worker whose crash is an error, not the end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-HEADERS = st.dictionaries(st.text().filter(lambda key: key != "arrays"), JSON, max_size=4)
+PLAIN = st.dictionaries(st.text(), JSON, max_size=4)
 KINDS = (
     hnp.boolean_dtypes()
     | hnp.integer_dtypes()
@@ -64,9 +64,9 @@ def imports(text: str) -> set[str]:
     }
 
 
-def framed(header: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> bytes:
+def framed(**values: Any) -> bytes:
     stream = io.BytesIO()
-    write_frame(stream, header, arrays)
+    write_frame(stream, values)
     return stream.getvalue()
 
 
@@ -74,18 +74,16 @@ def framed(header: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) 
 
 
 @settings(max_examples=60)
-@given(header=HEADERS, arrays=ARRAYS)
-def test_a_frame_comes_back_as_it_was(
-    header: dict[str, Any], arrays: dict[str, np.ndarray]
-) -> None:
-    stream = Dribble(framed(header, arrays) + framed({"next": 1}))
-    found, results = read_frame(stream)
-    assert found == header
-    assert list(results) == list(arrays)
+@given(plain=PLAIN, arrays=ARRAYS)
+def test_a_frame_comes_back_as_it_was(plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    stream = Dribble(framed(**plain | arrays) + framed(next=1))
+    values = read_frame(stream)
+    assert values.keys() == {*plain, *arrays}
     for name, array in arrays.items():
-        assert (results[name].dtype, results[name].shape) == (array.dtype, array.shape)
-        assert results[name].tobytes() == array.tobytes()
-    assert read_frame(stream) == ({"next": 1}, {})
+        assert (values[name].dtype, values[name].shape) == (array.dtype, array.shape)
+        assert values[name].tobytes() == array.tobytes()
+    assert all(values[name] == value for name, value in plain.items() if name not in arrays)
+    assert read_frame(stream) == {"next": 1}
     with pytest.raises(EOFError):
         read_frame(stream)
 
@@ -96,8 +94,8 @@ def test_orders_of_memory_and_bytes() -> None:
         "big": np.arange(3, dtype=">i4"),
         "strided": np.arange(10)[::-3],
     }
-    results = read_frame(io.BytesIO(framed({}, arrays)))[1]
-    assert all(np.array_equal(results[name], array) for name, array in arrays.items())
+    values = read_frame(io.BytesIO(framed(**arrays)))
+    assert all(np.array_equal(values[name], array) for name, array in arrays.items())
 
 
 @given(junk=st.binary(min_size=8, max_size=300))
@@ -108,32 +106,34 @@ def test_noise_is_no_frame(junk: bytes) -> None:
 
 @given(place=st.integers(0, 10_000), byte=st.integers(0, 255))
 def test_a_damaged_frame_is_a_frame_or_an_error_of_its_own(place: int, byte: int) -> None:
-    data = bytearray(
-        framed(
-            {"op": "ask", "question": "Where?"},
-            {"image": np.arange(24, dtype=np.uint8).reshape(2, 4, 3)},
-        )
-    )
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    data = bytearray(framed(op="ask", question="Where?", image=image))
     data[place % len(data)] = byte
     try:
-        header, arrays = read_frame(io.BytesIO(bytes(data)))
+        values = read_frame(io.BytesIO(bytes(data)))
     except (ProtocolError, EOFError):
         return
-    assert isinstance(header, dict)
-    assert all(isinstance(array, np.ndarray) for array in arrays.values())
+    assert isinstance(values, dict)
 
 
 @pytest.mark.parametrize(
     "sizes", ['{"a": -1}', '{"a": "x"}', '{"a": null}', "[1]", "3", '{"a": [1]}']
 )
 def test_sizes_that_are_none(sizes: str) -> None:
-    text = f'{{"op": "x", "arrays": {sizes}}}'.encode()
+    text = f'[{{"op": "x"}}, {sizes}]'.encode()
     with pytest.raises((ProtocolError, EOFError)):
         read_frame(io.BytesIO(MAGIC + struct.pack("<I", len(text)) + text + b"rest"))
 
 
+@pytest.mark.parametrize("header", ["{}", "[]", "[{}]", "[3, {}]", "[{}, {}, {}]", "3", "nonsense"])
+def test_headers_that_are_none(header: str) -> None:
+    frame = MAGIC + struct.pack("<I", len(header)) + header.encode()
+    with pytest.raises(ProtocolError, match="expected a header of values and sizes"):
+        read_frame(io.BytesIO(frame))
+
+
 def test_a_frame_that_is_cut_off_is_the_end_of_the_stream() -> None:
-    whole = framed({"op": "x"}, {"a": np.zeros(3)})
+    whole = framed(op="x", a=np.zeros(3))
     for length in (0, 3, 8, 20, len(whole) - 1):
         with pytest.raises(EOFError):
             read_frame(io.BytesIO(whole[:length]))
@@ -141,10 +141,10 @@ def test_a_frame_that_is_cut_off_is_the_end_of_the_stream() -> None:
 
 def test_nothing_is_ever_pickled() -> None:
     with pytest.raises(ValueError, match="allow_pickle=False"):
-        framed({}, {"objects": np.array([object()])})
+        framed(objects=np.array([object()]))
     pickled = io.BytesIO()
     np.lib.format.write_array(pickled, np.array([{}]), allow_pickle=True)
-    text = f'{{"arrays": {{"a": {len(pickled.getvalue())}}}}}'.encode()
+    text = f'[{{}}, {{"a": {len(pickled.getvalue())}}}]'.encode()
     with pytest.raises(ProtocolError, match="'a' as npy"):
         read_frame(io.BytesIO(MAGIC + struct.pack("<I", len(text)) + text + pickled.getvalue()))
 
@@ -166,16 +166,19 @@ def engine() -> Iterator[EngineProcess]:
 def test_a_worker_says_who_it_is_and_survives_refusals(engine: EngineProcess) -> None:
     assert engine.machine["mnn"] == "3.6.1"
     assert engine.machine["numpy"] == np.__version__
-    assert engine.machine["pid"] != os.getpid()
-    refused = {
-        "dance": ("ValueError", "expected one of hello, load_chat"),
-        "__init__": ("ValueError", "received '__init__'"),
-        "forward": ("KeyError", "'nothing'"),
-        "ask": ("AttributeError", "_c_obj"),
-    }
-    for op, (kind, words) in refused.items():
-        with pytest.raises(EngineError, match=f"(?s)could not do '{op}': {kind}: .*{words}"):
-            engine.request(op, key="nothing", question="?")
+    assert engine.pid != os.getpid()
+    question = {"question": "?", "image_pad": 3, "stop": [], "max_new_tokens": 1}
+    refused: list[tuple[str, dict[str, Any], str]] = [
+        ("dance", {}, "ValueError: expected one of hello, load_chat, .*received 'dance'"),
+        ("__init__", {}, "ValueError: .*received '__init__'"),
+        ("send", {}, "ValueError: .*received 'send'"),
+        ("forward", {"key": "nothing"}, "KeyError: 'nothing'"),
+        ("forward", {}, "TypeError: .*'key'"),
+        ("ask", {**question, "positions": "mrope"}, "AttributeError: .*_c_obj"),
+    ]
+    for op, values, words in refused:
+        with pytest.raises(EngineError, match=f"(?s)could not do '{op}': {words}"):
+            engine.request(op, **values)
     with pytest.raises(EngineError, match="FileNotFoundError: /nothing"):
         engine.request(
             "load_module",
@@ -186,26 +189,34 @@ def test_a_worker_says_who_it_is_and_survives_refusals(engine: EngineProcess) ->
             precision="normal",
             memory="low",
             threads=1,
+            kleidiai=False,
         )
     assert engine.alive
-    assert engine.request("hello")[0]["pid"] == engine.machine["pid"]
+    assert engine.request("hello") == engine.machine
+
+
+def test_values_that_cannot_be_sent_are_the_callers_error(engine: EngineProcess) -> None:
+    with pytest.raises(TypeError, match="JSON"):
+        engine.request("hello", what=object())
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        engine.request("hello", what=np.array([object()]))
+    assert engine.request("hello") == engine.machine
 
 
 def test_several_threads_take_turns(engine: EngineProcess) -> None:
-    found: list[int] = []
+    replies: list[dict[str, Any]] = []
     threads = [
-        threading.Thread(target=lambda: found.append(engine.request("hello")[0]["pid"]))
-        for _ in range(8)
+        threading.Thread(target=lambda: replies.append(engine.request("hello"))) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [engine.machine["pid"]] * 8
+    assert replies == [engine.machine] * 8
 
 
 def test_a_crash_in_native_code_is_an_error_with_its_last_words(engine: EngineProcess) -> None:
-    os.kill(engine.machine["pid"], signal.SIGSEGV)
+    os.kill(engine.pid, signal.SIGSEGV)
     with pytest.raises(EngineCrashed, match=r"while doing 'hello' \(killed by SIGSEGV\)"):
         engine.request("hello")
     assert not engine.alive
@@ -214,7 +225,7 @@ def test_a_crash_in_native_code_is_an_error_with_its_last_words(engine: EnginePr
 
 
 def test_a_worker_that_does_not_answer_is_ended(engine: EngineProcess) -> None:
-    os.kill(engine.machine["pid"], signal.SIGSTOP)
+    os.kill(engine.pid, signal.SIGSTOP)
     with pytest.raises(EngineTimeout, match="within 1 s"):
         engine.request("hello", timeout_s=1)
     assert not engine.alive
@@ -233,14 +244,14 @@ def test_closing_ends_the_worker_and_its_folder_and_may_be_repeated() -> None:
 STAND_IN = """
 import os, sys
 from labkit.engine import worker
-def hello(self, request, arrays):
+def hello(self):
     print("native noise")
     os.write(1, b"LK01 more noise on the descriptor of standard output\\n")
-    return {"pid": os.getpid()}, {}
-def graph(self, request, arrays):
+    return {"pid": os.getpid()}
+def graph(self):
     for number in range(3):
         self.send({"event": "piece", "number": number})
-    return {"ops": []}, {}
+    return {"ops": []}
 worker.Worker.hello, worker.Worker.graph = hello, graph
 worker.main()
 """
@@ -256,7 +267,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineProcess]:
 
 
 def test_what_is_printed_to_stdout_is_the_log_not_the_protocol(stand_in: EngineProcess) -> None:
-    assert stand_in.request("hello")[0]["pid"] == stand_in.machine["pid"]
+    assert stand_in.request("hello") == stand_in.machine == {"pid": stand_in.pid}
     log = stand_in.log.read_text()
     assert log.count("more noise on the descriptor") == 2
     assert log.count("native noise") == 2
@@ -264,7 +275,7 @@ def test_what_is_printed_to_stdout_is_the_log_not_the_protocol(stand_in: EngineP
 
 def test_events_come_in_order_before_the_reply(stand_in: EngineProcess) -> None:
     events: list[dict[str, Any]] = []
-    reply, _ = stand_in.request("graph", on_event=events.append)
+    reply = stand_in.request("graph", on_event=events.append)
     assert [event["number"] for event in events] == [0, 1, 2]
     assert reply["ops"] == []
 
@@ -335,6 +346,8 @@ def test_the_worker_imports_numpy_and_mnn_and_nothing_else(
     assert {name for name in own if name.startswith("labkit")} == {
         "labkit",
         "labkit.engine",
+        "labkit.engine.graph",
+        "labkit.engine.mnn_llm",
         "labkit.engine.protocol",
     }
     assert "MNN.tools.utils.log" not in own, "the one that reports"

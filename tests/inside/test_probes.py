@@ -228,7 +228,7 @@ def test_the_engine_may_crash(mini_model: Model) -> None:
     with Probe(mini_model) as probe:
         before = probe.look(WIDE[0])
         engine = probe.engine
-        os.kill(engine.machine["pid"], signal.SIGKILL)
+        os.kill(engine.pid, signal.SIGKILL)
         while engine.alive:
             time.sleep(0.01)
         assert np.array_equal(probe.look(WIDE[0]).image_embeds, before.image_embeds)

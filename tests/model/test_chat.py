@@ -205,7 +205,7 @@ def test_a_crash_is_an_error_and_the_next_question_is_answered(mini_folder: Path
         before = ask(model, CASES[2])
         stages = vision_stages(model, render(CASES[2].scene))
 
-        pid = model.engine.machine["pid"]
+        pid = model.engine.pid
 
         def crash() -> None:
             os.kill(pid, signal.SIGSEGV)
@@ -221,7 +221,7 @@ def test_a_crash_is_an_error_and_the_next_question_is_answered(mini_folder: Path
         engine = (
             model.engine
         )  # held: the property would start a new one as soon as this one is gone
-        os.kill(engine.machine["pid"], signal.SIGKILL)
+        os.kill(engine.pid, signal.SIGKILL)
         with pytest.raises(EngineCrashed, match="killed by SIGKILL"):
             engine.request("hello")
         again = vision_stages(model, render(CASES[2].scene))

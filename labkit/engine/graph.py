@@ -1,0 +1,56 @@
+"""The operators of a .mnn file, by MNN's own converter.
+
+The worker imports this: it must not import anything but MNN that is not Python's own.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def operators(file: str) -> list[dict[str, Any]]:
+    """What a graph is made of, in its order.
+
+    Returns
+    -------
+    list of dict
+        ``type``, ``name``, names of ``inputs`` and ``outputs``, ``external`` (where its weights lie
+        in the file beside: offset and bytes), and ``layer``, which is None without weights.
+    """
+    import _tools  # without the Python wrapper around it, which reports each use
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "graph.json")
+        _tools.mnnconvert(["", "-f", "MNN", "--modelFile", file, "--JsonFile", str(path)])
+        dump = json.loads(path.read_text(encoding="utf-8"))
+    names = dump["tensorName"]
+    return [
+        {
+            "type": op["type"],
+            "name": op.get("name", ""),
+            "inputs": [names[i] for i in op.get("inputIndexes", [])],
+            "outputs": [names[i] for i in op.get("outputIndexes", [])],
+            "external": (op.get("main") or {}).get("external"),
+            "layer": _layer(op["main"]) if op["type"] == "Convolution" else None,
+        }
+        for op in dump["oplists"]
+    ]
+
+
+def _layer(main: dict[str, Any]) -> dict[str, Any]:
+    """Shape and quantisation of a layer; ``blocks`` is how many scales one output has."""
+    common, quantised = main["common"], main.get("quanParameter") or {}
+    asymmetric = bool(quantised.get("readType"))
+    scales_bytes = (main.get("external") or [0, 0, 0])[2]
+    return {
+        "columns": common["inputCount"] * common["kernelX"] * common["kernelY"],
+        "rows": common["outputCount"],
+        "group": common["group"],
+        "kernel": [common["kernelY"], common["kernelX"]],
+        "bits": quantised.get("aMaxOrBits"),
+        "asymmetric": asymmetric,
+        "blocks": scales_bytes // (8 if asymmetric else 4) // common["outputCount"],
+    }
