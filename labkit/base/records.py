@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,8 +12,11 @@ T = TypeVar("T")
 
 
 def to_json(record: Any) -> str:
-    """A dataclass (or what JSON knows) as indented JSON with a newline at its end."""
-    return msgspec.json.format(msgspec.json.encode(record), indent=1).decode() + "\n"
+    """A dataclass (or what JSON knows, or a path) as indented JSON with a newline at its end."""
+    return (
+        msgspec.json.format(msgspec.json.encode(record, enc_hook=os.fspath), indent=1).decode()
+        + "\n"
+    )
 
 
 def from_json(kind: type[T], text: str | bytes) -> T:
@@ -27,8 +32,16 @@ def from_json(kind: type[T], text: str | bytes) -> T:
     --------
     >>> from_json(tuple[int, ...], "[1, 2]")
     (1, 2)
+    >>> from_json(Path, to_json(Path("a"))).name
+    'a'
     """
     try:
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.json.decode(text, type=kind, dec_hook=_path)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from error
+
+
+def _path(kind: type, text: Any) -> Path:
+    if kind is not Path:
+        raise NotImplementedError(f"no way from JSON to {kind}")
+    return Path(text)

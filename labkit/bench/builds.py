@@ -17,8 +17,8 @@ from labkit.base.errors import BuildError
 from labkit.base.show import Table
 from labkit.bench import results
 from labkit.bench.results import BenchResult
-from labkit.building import llm_demo, plans, running
-from labkit.building.running import BuildRecord
+from labkit.building import llm_demo, plans
+from labkit.building.record import BuildRecord, read_record
 from labkit.engine import lanes
 
 
@@ -96,7 +96,7 @@ def own_builds() -> list[BuildRecord]:
     found = []
     for folder in sorted((paths.place("cache") / "builds").glob("*")):
         try:
-            found.append(running.read_record(folder))
+            found.append(read_record(folder))
         except BuildError:
             continue
     return found

@@ -12,7 +12,7 @@ from labkit.base.errors import ResultError
 from labkit.bench import measure
 from labkit.bench.results import BenchResult, Comparison, Measured, Side
 from labkit.building.llm_demo import PHASES, DemoRun, ask
-from labkit.building.running import BuildRecord
+from labkit.building.record import BuildRecord
 from labkit.engine import lanes
 from labkit.model import manifest
 from labkit.model.images import ImageLike

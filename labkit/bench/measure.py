@@ -30,7 +30,7 @@ from labkit.arm.kleidiai import RUNNING
 from labkit.base import hardware, stats
 from labkit.base.errors import ResultError
 from labkit.bench.results import PARTS, BenchResult, Comparison, Measured, Side
-from labkit.building import running
+from labkit.building.record import read_record
 from labkit.engine.client import EngineProcess
 from labkit.engine.lanes import Lane, native
 from labkit.model import checkpoints, manifest, parts
@@ -293,7 +293,7 @@ def sides(name: str, plan: BenchPlan, bits: str) -> tuple[Side, Side]:
             **{**usual, "memory": "low"}, label=f"kept {bits}"
         )
     if name == "build" and plan.build:
-        own = running.read_record(plan.build)
+        own = read_record(plan.build)
         return Side(**usual, label="stock wheel"), Side(
             **{**usual, "runtime": "build"}, label=f"own build, {own.variant}"
         )

@@ -1,7 +1,8 @@
 """ziglang as a compiler for CMake: run as a script, with the tool's name and its arguments.
 
-``zig cc`` knows instruction sets by LLVM's names of features and refuses GCC's ``-march=armv8.2-a+fp16``,
-which MNN's and KleidiAI's files are compiled with; everything else passes unchanged.
+``zig cc`` knows instruction sets by LLVM's names of features and refuses GCC's
+``-march=armv8.2-a+fp16``, which MNN's and KleidiAI's files are compiled with; everything else
+passes unchanged.
 """
 
 from __future__ import annotations
@@ -31,22 +32,11 @@ def translated(argument: str) -> str | None:
 
 def main(tool: str, *arguments: str) -> int:
     """Run ``zig cc``, ``zig c++``, ``zig ar`` or ``zig ranlib``."""
-    compiles = tool in {"cc", "c++"}
-    passed = (
-        [word for word in map(translated, arguments) if word is not None]
-        if compiles
-        else list(arguments)
-    )
-    return subprocess.call(
-        [
-            sys.executable,
-            "-m",
-            "ziglang",
-            tool,
-            *(["-target", TARGET, "-g0"] if compiles else []),
-            *passed,
-        ]
-    )
+    words = list(arguments)
+    if tool in {"cc", "c++"}:
+        kept = [word for word in map(translated, arguments) if word is not None]
+        words = ["-target", TARGET, "-g0", *kept]
+    return subprocess.call([sys.executable, "-m", "ziglang", tool, *words])
 
 
 if __name__ == "__main__":

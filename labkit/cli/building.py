@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from dataclasses import asdict
 
 from labkit.base.show import Table
 from labkit.building import plans, running
 from labkit.building.plans import TARGETS
+from labkit.building.record import read_record
 from labkit.cli.shared import (
     DRY_RUN,
     LANE,
@@ -83,8 +83,7 @@ def build(args: Namespace) -> int:
     except KeyboardInterrupt:
         say("interrupted; what was compiled is kept, and the same command goes on with it")
         return 130
-    folder = str(record.folder)
-    show(args, asdict(record) | {"folder": folder}, f"{record}\n{folder}")
+    show(args, record, f"{record}\n{record.folder}")
     return 0
 
 
@@ -110,7 +109,7 @@ def demo(args: Namespace) -> None:
     from labkit.engine import lanes
     from labkit.proof.ready import folder_of
 
-    baseline, candidate = map(running.read_record, (args.baseline, args.candidate))
+    baseline, candidate = map(read_record, (args.baseline, args.candidate))
     image = args.image or paths.data_dir() / "scenes" / "cat_and_pizza.png"
     asked = folder_of(args.model, on_stage=say), image, args.question
     if args.lane == "emulated":

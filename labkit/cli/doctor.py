@@ -20,6 +20,7 @@ from labkit.base.errors import LabkitError
 from labkit.base.hardware import GIB, Machine
 from labkit.base.show import Table
 from labkit.building import plans
+from labkit.building.host import Host, look
 from labkit.cli.shared import as_json, command, show
 from labkit.engine import lanes
 from labkit.model import checkpoints
@@ -242,7 +243,7 @@ def check_lanes(machine: Machine, rows: Sequence[lanes.Status]) -> list[Check]:
     ]
 
 
-def check_builds(host: plans.Host) -> Check:
+def check_builds(host: Host) -> Check:
     """For which targets MNN can be built here; learners can follow without."""
     able = [
         target
@@ -292,7 +293,7 @@ def examine() -> Report:
         check_mnn(hardware.printed_by([sys.executable, "-c", load])),
         *check_machine(machine),
         *check_lanes(machine, lanes.status()),
-        check_builds(plans.look(machine)),
+        check_builds(look(machine)),
         check_checkpoint(),
         check_browser(hardware.find_browser()),
     ]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +94,9 @@ RESULT = path("--out", "FILE", "the result's file (default: a new one in labkit'
 
 def show(args: Namespace, content: Any, text: object) -> None:
     """Print what a command answers: the content as JSON if asked for, else the text."""
-    print(json.dumps(content, indent=1, default=asdict) if args.json else text)
+    from labkit.base.records import to_json
+
+    print(to_json(content).rstrip() if args.json else text)
 
 
 def say(words: object) -> None:

@@ -13,7 +13,8 @@ from labkit.arm.counting import CLASSES, Counts, difference
 from labkit.arm.figures import ladder
 from labkit.base import paths
 from labkit.bench import builds
-from labkit.building import llm_demo, running
+from labkit.building import llm_demo
+from labkit.building.record import RECORD, BuildRecord, read_record
 from labkit.engine import lanes
 
 
@@ -22,7 +23,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
 
 
-def own(folder: Path, variant: str) -> running.BuildRecord:
+def own(folder: Path, variant: str) -> BuildRecord:
     folder.mkdir(parents=True)
     content: dict[str, Any] = {
         "schema": 1, "variant": variant, "target": "aarch64-linux", "version": "3.6.1", "options": {}, "toolchain": "gcc",
@@ -30,8 +31,8 @@ def own(folder: Path, variant: str) -> running.BuildRecord:
         "products": [{"path": "llm_demo", "bytes": 5, "sha256": "0"}],
         "kernels": {"i8mm": 3} if variant == "accelerated" else {}, "machine": {}, "python": None,
     }  # fmt: skip
-    (folder / running.RECORD).write_text(json.dumps(content))
-    return running.read_record(folder)
+    (folder / RECORD).write_text(json.dumps(content))
+    return read_record(folder)
 
 
 def test_the_recorded_builds_show_what_the_lesson_says() -> None:
@@ -88,7 +89,7 @@ def test_own_builds_are_counted_in_place_of_recorded_ones(
     for variant in ("accelerated", "baseline"):
         own(paths.place("cache") / "builds" / variant, variant)
 
-    def ask(record: running.BuildRecord, *_: object, **__: object) -> llm_demo.DemoRun:
+    def ask(record: BuildRecord, *_: object, **__: object) -> llm_demo.DemoRun:
         return llm_demo.DemoRun(answer=record.variant, prompt_tokens=1, decode_tokens=1, vision_s=0, prefill_s=0, decode_s=0, kleidiai=(),
                                 lane="", timed=False)  # fmt: skip
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from labkit.base import hardware, paths
 from labkit.bench import builds, measure, results
-from labkit.building import running
+from labkit.building.record import BuildRecord, read_record
 from labkit.engine import lanes
 from labkit.proof.ready import cached
 
@@ -25,7 +25,7 @@ def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def described(record: running.BuildRecord) -> dict[str, object]:
+def described(record: BuildRecord) -> dict[str, object]:
     """What the lesson shows of a build, without this machine's folders."""
     inside = {name: value for name, value in record.options.items() if not value.startswith("/")}
     return {
@@ -35,7 +35,7 @@ def described(record: running.BuildRecord) -> dict[str, object]:
     }  # fmt: skip
 
 
-def demo(record: running.BuildRecord, model: Path, lane: lanes.Lane) -> dict[str, object]:
+def demo(record: BuildRecord, model: Path, lane: lanes.Lane) -> dict[str, object]:
     """One answer, and the instructions of its phases."""
     picture = paths.data_dir() / "scenes" / "cat_and_pizza.png"
     made = builds.demo_of(record, model, picture, QUESTION, lane, on_step=say)
@@ -59,8 +59,8 @@ def main() -> None:
     args = parser.parse_args()
     out, mini, lane = paths.data_dir() / "builds", cached(), lanes.emulated("max")
     out.mkdir(exist_ok=True)
-    builds = [running.read_record(folder) for folder in args.arm]
-    own, machine = running.read_record(args.own), hardware.describe()
+    builds = [read_record(folder) for folder in args.arm]
+    own, machine = read_record(args.own), hardware.describe()
     content = {
         "machine": {"cpu": machine.cpu, "cores": machine.logical_cores}, "question": QUESTION, "lane": lane.label,
         "builds": [described(record) for record in [*builds, own]], "demos": [demo(record, mini, lane) for record in builds],

@@ -11,14 +11,20 @@ import pytest
 from labkit import cli
 from labkit.base.errors import BuildError
 from labkit.building import plans, zig_compiler
-from labkit.building.plans import Host
+from labkit.building.host import Host
 from labkit.cli import doctor
 
 TOOLS = {name: f"/usr/bin/{name}" for name in ("cmake", "ninja", "git", "cc", "c++")}
+CROSS = {name: f"/usr/bin/{name}" for name in ("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++")}
 DEBIAN = Host(
-    system="Linux", architecture="x86_64", instruction_sets=("avx2", "avx512f", "avx512bw", "avx512_vnni"), cmake=(3, 25), zig=True, jobs=2,
-    tools={**TOOLS, "aarch64-linux-gnu-gcc": "/usr/bin/aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++": "/usr/bin/aarch64-linux-gnu-g++"},
-)  # fmt: skip
+    system="Linux",
+    architecture="x86_64",
+    instruction_sets=("avx2", "avx512f", "avx512bw", "avx512_vnni"),
+    tools={**TOOLS, **CROSS},
+    cmake=(3, 25),
+    zig=True,
+    jobs=2,
+)
 OLD_PC = replace(DEBIAN, instruction_sets=("avx2",))
 GRAVITON = replace(
     DEBIAN, architecture="aarch64", instruction_sets=("asimd", "dotprod", "i8mm"), tools=TOOLS
@@ -217,9 +223,9 @@ def test_own_checkouts_are_used_and_their_versions_looked_at(tmp_path: Path) -> 
         "3.6.1",
         "1.16.0",
     ]
-    same = plans.plan("accelerated", "aarch64-linux", source=mnn_source(tmp_path / "b"), kleidiai_source=kleidiai_source(tmp_path / "l"),
-                      host=DEBIAN)  # fmt: skip
-    assert same.warnings == ()
+    mnn, kai = mnn_source(tmp_path / "b"), kleidiai_source(tmp_path / "l")
+    made = plans.plan("accelerated", "aarch64-linux", source=mnn, kleidiai_source=kai, host=DEBIAN)
+    assert made.warnings == ()
 
 
 def test_a_folder_that_is_no_checkout_is_named(tmp_path: Path) -> None:
@@ -253,10 +259,13 @@ def test_a_mac_is_told_that_its_library_is_not_read() -> None:
     assert plans.plan("baseline", "macos", host=MAC).warnings == ()
 
 
-@pytest.mark.parametrize(("host", "status", "found"), [
-    (BARE, "info", "for no target; not native, aarch64-linux, aarch64-static, android, macos"),
-    (DEBIAN, "ok", "native, aarch64-linux, aarch64-static; not android, macos"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("host", "status", "found"),
+    [
+        (BARE, "info", "for no target; not native, aarch64-linux, aarch64-static, android, macos"),
+        (DEBIAN, "ok", "native, aarch64-linux, aarch64-static; not android, macos"),
+    ],
+)
 def test_the_doctor_tells_what_can_be_built(host: Host, status: str, found: str) -> None:
     check = doctor.check_builds(host)
     assert (check.status, check.found) == (status, found)

@@ -1,4 +1,4 @@
-"""Builds carried out for real: a small CMake project with MNN's option names, configured and compiled with ninja."""
+"""Builds carried out for real: a small CMake project with MNN's option names, built with ninja."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from pathlib import Path
 import pytest
 
 from labkit import cli
-from labkit.base import hardware
+from labkit.base import files, hardware
 from labkit.base.command import Stage
 from labkit.base.errors import BuildError, LaneNotReady, ResultError
+from labkit.base.records import to_json
 from labkit.bench import demos, measure, results
-from labkit.building import llm_demo, plans, running
+from labkit.building import inspection, llm_demo, plans, running
 from labkit.building.plans import BuildPlan
+from labkit.building.record import RECORD, BuildRecord, Product, read_record
+from labkit.building.sources import PINNED
 from labkit.engine import lanes
 
-OPTIONS = (
-    "MNN_BUILD_LLM MNN_BUILD_LLM_OMNI MNN_LOW_MEMORY MNN_SUPPORT_TRANSFORMER_FUSE MNN_BUILD_SHARED_LIBS MNN_SEP_BUILD MNN_BUILD_TOOLS "
-    "LLM_SUPPORT_HTTP_RESOURCE MNN_OPENCL MNN_VULKAN MNN_ARM82 MNN_SME2 MNN_KLEIDIAI MNN_KLEIDIAI_DEFAULT_ON MNN_AVX512 MNN_AVX512_VNNI"
-).split()
+OPTIONS = """
+    MNN_BUILD_LLM MNN_BUILD_LLM_OMNI MNN_LOW_MEMORY MNN_SUPPORT_TRANSFORMER_FUSE
+    MNN_BUILD_SHARED_LIBS MNN_SEP_BUILD MNN_BUILD_TOOLS LLM_SUPPORT_HTTP_RESOURCE MNN_OPENCL
+    MNN_VULKAN MNN_ARM82 MNN_SME2 MNN_KLEIDIAI MNN_KLEIDIAI_DEFAULT_ON MNN_AVX512 MNN_AVX512_VNNI
+""".split()
 LISTS = """cmake_minimum_required(VERSION 3.16)
 project(MNN C CXX)
 {options}
@@ -97,10 +101,19 @@ def test_a_build_for_arm_with_kleidiai(sources: tuple[Path, Path]) -> None:
     )
     assert record.engine.name == "libMNN.so"
     assert record.program.is_file()
-    assert record == running.read_record(made.folder)
+    assert record == read_record(made.folder)
     assert "aarch64-linux-gnu-g++" in record.compiler
     subprocess.run(["aarch64-linux-gnu-gcc", "--version"], check=True, capture_output=True)
     assert "Building C object" in (made.folder / running.LOG).read_text()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"variant": "baseline"}', '{"schema": 2}'])
+def test_a_damaged_record_is_said(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BuildError, match="there is no build there"):
+        read_record(tmp_path)
+    (tmp_path / RECORD).write_text(text)
+    with pytest.raises(BuildError, match=r"got something else \(.*\). Build again"):
+        read_record(tmp_path)
 
 
 def test_a_finished_build_is_not_built_again(sources: tuple[Path, Path]) -> None:
@@ -127,7 +140,7 @@ def test_interrupted_it_goes_on_where_it_stopped(sources: tuple[Path, Path]) -> 
     with pytest.raises(KeyboardInterrupt):
         running.run_build(made, on_progress=stop)
     with pytest.raises(BuildError, match="was not finished; type its command again"):
-        running.read_record(made.folder)
+        read_record(made.folder)
     totals: set[int] = set()
     record = running.run_build(made, on_progress=lambda _done, total, _left: totals.add(total))
     assert max(totals) <= FILES + 3 - 10  # what was compiled is not compiled again
@@ -139,7 +152,7 @@ def test_a_compile_error_is_shown_and_mended(sources: tuple[Path, Path]) -> None
     broken.write_text("int part7(void) { return seven; }\n")
     with pytest.raises(
         BuildError,
-        match=r"(?s)'compile' failed, exit code 1:.*part7.c:1:.*'seven' undeclared.*what was compiled is kept",
+        match=r"(?s)'compile' failed, exit code 1:.*part7.c:1:.*'seven' undeclared.*is kept",
     ):
         running.run_build(planned(sources))
     broken.write_text("int part7(void) { return 7; }\n")
@@ -155,7 +168,7 @@ def test_what_cmake_says_first_is_shown(sources: tuple[Path, Path]) -> None:
     for _ in range(2):
         with pytest.raises(
             BuildError,
-            match=r"(?s)'configure' failed, exit code 1:\nCMake Error at CMakeLists.txt.*free lunch",
+            match=r"(?s)'configure' failed, exit code 1:\nCMake Error at CMakeLists.*free lunch",
         ):
             running.run_build(planned(sources))
 
@@ -207,7 +220,7 @@ def test_an_option_that_the_source_does_not_know_is_an_error(sources: tuple[Path
     lists.write_text(lists.read_text().replace('option(MNN_KLEIDIAI_DEFAULT_ON "" OFF)\n', ""))
     with pytest.raises(
         BuildError,
-        match=r"MNN 3.6.1 at .* does not know the option MNN_KLEIDIAI_DEFAULT_ON: it is the source of another",
+        match=r"MNN 3.6.1 at .* does not know the option MNN_KLEIDIAI_DEFAULT_ON: it is the",
     ):
         running.run_build(planned(sources))
 
@@ -278,14 +291,12 @@ def git(folder: Path, *words: str) -> None:
 def test_the_pinned_release_is_cloned(
     sources: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for folder, tag in zip(sources, (plans.RELEASE, f"v{plans.KLEIDIAI}"), strict=True):
+    for folder, (name, pinned) in zip(sources, PINNED.items(), strict=True):
         git(folder, "init", "-q")
         git(folder, "add", ".")
         git(folder, "commit", "-qm", "all")
-        git(folder, "tag", tag)
-    monkeypatch.setattr(
-        plans, "UPSTREAM", dict(zip(plans.UPSTREAM, map(str, sources), strict=True))
-    )
+        git(folder, "tag", pinned.tag)
+        monkeypatch.setitem(PINNED, name, replace(pinned, url=str(folder)))
     stages: list[Stage] = []
     record = running.run_build(plans.plan("accelerated", "aarch64-linux"), on_stage=stages.append)
     assert [stage.name for stage in stages] == [
@@ -301,15 +312,15 @@ def test_the_pinned_release_is_cloned(
 def test_a_clone_that_fails_leaves_nothing(
     sources: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(plans, "UPSTREAM", dict.fromkeys(plans.UPSTREAM, str(tmp_path / "nowhere")))
+    nowhere = replace(PINNED["MNN"], url=str(tmp_path / "nowhere"))
+    monkeypatch.setitem(PINNED, "MNN", nowhere)
     made = plans.plan("baseline")
     with pytest.raises(
         BuildError,
-        match=r"(?s)'clone MNN' failed.*Check the network, or name a checkout you have with --source",
+        match=r"(?s)'clone MNN' failed.*Check the network, or name a checkout.* --source",
     ):
         running.run_build(made)
-    assert not made.source.exists()
-    assert sources
+    assert list(made.source.parent.iterdir()) == []
 
 
 def test_the_command_builds_and_says_what_came_out(
@@ -341,8 +352,8 @@ def test_the_command_builds_and_says_what_came_out(
 
 
 def test_architectures_are_read_from_the_wheels(emulated_lane: lanes.Lane) -> None:
-    assert running.architecture(emulated_lane.library) == "aarch64"
-    assert running.architecture(lanes.native().library) == platform.machine()
+    assert inspection.architecture(emulated_lane.library) == "aarch64"
+    assert inspection.architecture(lanes.native().library) == platform.machine()
 
 
 def test_a_lane_takes_a_build_with_a_python_module(tmp_path: Path, mini_folder: Path) -> None:
@@ -405,26 +416,36 @@ def test_what_llm_demo_prints_is_read() -> None:
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path) -> Callable[[str], running.BuildRecord]:
+def stand_in(tmp_path: Path) -> Callable[[str], BuildRecord]:
     """A build whose llm_demo is a script that prints what it was given."""
 
-    def made(architecture: str) -> running.BuildRecord:
+    def made(architecture: str) -> BuildRecord:
         program = tmp_path / "llm_demo"
         program.write_text(
-            f"#!/bin/sh\ncat $1 $2 > {tmp_path}/given\necho $3 >> {tmp_path}/given\ncat <<'E'\n{SAID}E\n"
+            f"#!/bin/sh\ncat $1 $2 > {tmp_path}/given\necho $3 >> {tmp_path}/given\n"
+            f"cat <<'E'\n{SAID}E\n"
         )
         program.chmod(0o755)
-        return running.BuildRecord(
-            folder=tmp_path, variant="accelerated", target="native", version="3.6.1", options={}, toolchain="", compiler="",
-            architecture=architecture, seconds={}, products=(running.Product(path="llm_demo", bytes=1, sha256=""),), kernels={},
+        return BuildRecord(
+            folder=tmp_path,
+            variant="accelerated",
+            target="native",
+            version="3.6.1",
+            options={},
+            toolchain="",
+            compiler="",
+            architecture=architecture,
+            seconds={},
+            products=(Product(path="llm_demo", bytes=1, sha256=""),),
+            kernels={},
             machine={},
-        )  # fmt: skip
+        )
 
     return made
 
 
 def test_llm_demo_gets_the_picture_at_the_size_the_model_looks_at_it(
-    stand_in: Callable[[str], running.BuildRecord],
+    stand_in: Callable[[str], BuildRecord],
     mini_folder: Path,
     tmp_path: Path,
     emulated_lane: lanes.Lane,
@@ -449,10 +470,9 @@ def test_llm_demo_gets_the_picture_at_the_size_the_model_looks_at_it(
 
 
 def test_two_builds_are_timed_in_pairs(
-    stand_in: Callable[[str], running.BuildRecord],
+    stand_in: Callable[[str], BuildRecord],
     mini_folder: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     record = stand_in(platform.machine())
     result = demos.timed(
@@ -471,11 +491,7 @@ def test_two_builds_are_timed_in_pairs(
         demos.timed(
             replace(record, architecture="mips"), record, mini_folder, SCENE, "Describe the image."
         )
-    monkeypatch.setattr(running, "read_record", lambda _: record)
-    assert (
-        cli.main(
-            ["demo", "a", "b", "--model", str(mini_folder), "--out", str(tmp_path / "cli.json")]
-        )
-        == 0
-    )
+    files.write(tmp_path / RECORD, to_json(record))
+    words = ["demo", str(tmp_path), str(tmp_path), "--model", str(mini_folder)]
+    assert cli.main([*words, "--out", str(tmp_path / "cli.json")]) == 0
     assert results.read(tmp_path / "cli.json").rows[0].name == "llm_demo"

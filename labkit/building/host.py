@@ -1,0 +1,90 @@
+"""The machine that builds: its tools, as far as a plan depends on them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from labkit.base import hardware
+
+TRIPLE = "aarch64-linux-gnu"
+TOOLS = ("cmake", "ninja", "git", "ccache", "cc", "c++", f"{TRIPLE}-gcc", f"{TRIPLE}-g++")
+NDK_FILE = "build/cmake/android.toolchain.cmake"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """The machine that builds.
+
+    ``tools`` maps names to paths; ``cmake`` is its version. ``instruction_sets`` is as in
+    `labkit.base.hardware.Machine`.
+    """
+
+    system: str
+    architecture: str
+    instruction_sets: tuple[str, ...] = ()
+    tools: Mapping[str, str] = field(default_factory=dict)
+    cmake: tuple[int, ...] = ()
+    ndk: str | None = None
+    zig: bool = False
+    jobs: int = 2
+
+    @property
+    def is_arm(self) -> bool:
+        """Whether it is AArch64 itself."""
+        return self.architecture in hardware.ARM64
+
+    @property
+    def is_mac(self) -> bool:
+        """Whether it runs macOS."""
+        return self.system == "Darwin"
+
+    def has(self, *tools: str) -> bool:
+        """Whether all of these are found."""
+        return set(tools) <= set(self.tools)
+
+    def tool(self, name: str) -> str:
+        """A tool's path, or its name where it is missing."""
+        return self.tools.get(name, name)
+
+    def install_line(self, package: str) -> str:
+        """What to type for a package that every system has."""
+        linux = f"sudo apt-get install {package}"
+        return linux if self.system == "Linux" else "xcode-select --install"
+
+
+def look(machine: hardware.Machine | None = None) -> Host:
+    """Read this machine, as far as it is not given; starts nothing but ``cmake --version``."""
+    machine = machine or hardware.describe()
+    places = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
+    tools = {name: path for name in TOOLS if (path := shutil.which(name, path=places))}
+    printed = hardware.printed_by([tools["cmake"], "--version"]) if "cmake" in tools else ""
+    version = re.search(r"version (\d+)\.(\d+)", printed)
+    return Host(
+        system=machine.system,
+        architecture=machine.architecture,
+        instruction_sets=machine.instruction_sets or (),
+        tools=tools,
+        cmake=tuple(map(int, version.groups())) if version else (),
+        ndk=_ndk(),
+        zig=find_spec("ziglang") is not None,
+        jobs=machine.logical_cores or 1,
+    )
+
+
+def _ndk() -> str | None:
+    """The folder of Android's NDK: one that is named, or the newest of a named SDK."""
+
+    def named(*variables: str) -> list[Path]:
+        return [Path(os.environ[name]) for name in variables if os.environ.get(name)]
+
+    folders = named("ANDROID_NDK", "ANDROID_NDK_HOME", "ANDROID_NDK_ROOT")
+    for sdk in named("ANDROID_HOME", "ANDROID_SDK_ROOT"):
+        folders += sorted((sdk / "ndk").glob("*"), reverse=True)
+    return next((str(folder) for folder in folders if (folder / NDK_FILE).is_file()), None)
