@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from urllib.parse import quote
+from typing import ClassVar
+
+from markupsafe import Markup
 
 from labkit.base import paths
 from labkit.base.errors import LabkitError
-from labkit.lessons.cards import Shown, inline
-from labkit.lessons.store import Progress
+from labkit.base.show import Table
+from labkit.lessons.cards import Shown
 
 NOTEBOOKS = {
     "00_start_here": "Start here",
@@ -23,8 +24,6 @@ NOTEBOOKS = {
     "06_inside_a_kleidiai_kernel": "Inside a KleidiAI kernel",
 }
 SIGNS = {"done": "✔", "begun": "◐", "open": "○", "to come": "·"}
-WIDTH, HEIGHT, FIRST, STEP = 896, 156, 64, 128
-DONE, LINE, INK = "#21918c", "#8a8a8a", "#222222"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +35,14 @@ class Station:
     state: str  # a key of SIGNS
     words: str
     exercises: int
-    exercises_done: int
+    solved: int
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PathMap(Shown):
     """What ``lessons.progress()`` shows."""
 
+    page: ClassVar = "path.html"
     stations: tuple[Station, ...]
     note: str = ""
 
@@ -50,112 +50,66 @@ class PathMap(Shown):
     def summary(self) -> str:
         """One sentence: how many of the notebooks that are here are done."""
         here = [station for station in self.stations if station.state != "to come"]
-        done, solved = (
-            sum(station.state == "done" for station in here),
-            sum(station.exercises_done for station in here),
+        done = sum(station.state == "done" for station in here)
+        solved, exercises = (
+            sum(getattr(station, name) for station in here) for name in ("solved", "exercises")
         )
-        exercises = sum(station.exercises for station in here)
-        return f"Your path: {done} of {len(here)} notebooks done, {solved} of {exercises} exercises solved."
+        return (
+            f"Your path: {done} of {len(here)} notebooks done, "
+            f"{solved} of {exercises} exercises solved."
+        )
 
     def __str__(self) -> str:
-        rows = [
-            f"  {SIGNS[station.state]} {station.notebook:<28} {station.words}"
-            for station in self.stations
-        ]
-        return "\n".join([self.summary, *rows, *([self.note] if self.note else [])])
+        rows = [f"  {SIGNS[s.state]} {s.notebook:<28} {s.words}" for s in self.stations]
+        return "\n".join([self.summary, *rows, *filter(None, [self.note])])
 
-    def _repr_html_(self) -> str:
-        # The picture is an image with alternative text: pages that show notebooks drop SVG elements, but keep images.
-        alt = html.escape(
-            self.summary
-            + " "
-            + "; ".join(f"{station.title}: {station.words}" for station in self.stations)
-            + "."
-        )
-        picture = f'<img alt="{alt}" width="{WIDTH}" src="data:image/svg+xml;charset=utf-8,{quote(self.to_svg())}"/>'
-        table = "<tr><th>Notebook</th><th>Done</th></tr>"
-        for station in self.stations:
-            name = html.escape(f"{station.notebook[:2]} {station.title}")
-            link = (
-                f'<a href="{station.notebook}.ipynb">{name}</a>'
-                if station.state != "to come"
-                else name
-            )
-            cells = (
-                f'<td style="text-align: left">{cell}</td>'
-                for cell in (link, f"{SIGNS[station.state]} {station.words}")
-            )
-            table += f"<tr>{''.join(cells)}</tr>"
-        note = f"<p>{inline(self.note)}</p>" if self.note else ""
-        return f"<div><p><strong>{html.escape(self.summary)}</strong></p>{picture}<table>{table}</table>{note}</div>"
-
-    def to_svg(self) -> str:
-        """The picture: a line of stations, full when done, half when begun, dashed while to come."""
-        drawing = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="sans-serif" '
-        drawing += f'text-anchor="middle" fill="{INK}"><title>{html.escape(self.summary)}</title>'
-        drawing += f'<rect width="{WIDTH}" height="{HEIGHT}" rx="8" fill="white"/>'
-        drawing += f'<line x1="{FIRST}" y1="44" x2="{WIDTH - FIRST}" y2="44" stroke="{LINE}" stroke-width="3"/>'
-        for x, station in zip(range(FIRST, WIDTH, STEP), self.stations, strict=True):
-            full, dashed = (
-                station.state == "done",
-                ' stroke-dasharray="4 4"' if station.state == "to come" else "",
-            )
-            ink = "white" if full else LINE if station.state == "to come" else INK
-            ring = LINE if station.state in ("open", "to come") else DONE
-            drawing += f'<circle cx="{x}" cy="44" r="22" fill="{DONE if full else "white"}" stroke="{ring}" stroke-width="3"{dashed}/>'
-            if station.state == "begun":
-                drawing += (
-                    f'<path d="M {x} 22 a 22 22 0 0 0 0 44 z" fill="{DONE}" fill-opacity="0.35"/>'
-                )
-            drawing += f'<text x="{x}" y="50" font-size="17" font-weight="bold" fill="{ink}">{"✔" if full else station.notebook[:2]}</text>'
-            title = [
-                (15, "#6a6a6a" if station.state == "to come" else INK, line)
-                for line in _two_lines(station.title)
-            ]
-            y = 78
-            for size, colour, line in [
-                *title,
-                *((12, "#555555", line) for line in station.words.split(", ")),
-            ]:
-                y += size + 3
-                drawing += f'<text x="{x}" y="{y}" font-size="{size}" fill="{colour}">{html.escape(line)}</text>'
-        return drawing + "</svg>"
+    @property
+    def table(self) -> Table:
+        """The stations, each with a link to its notebook where there is one."""
+        rows = []
+        for s in self.stations:
+            name = f"{s.notebook[:2]} {s.title}"
+            link = Markup('<a href="{}.ipynb">{}</a>').format(s.notebook, name)
+            rows.append((name if s.state == "to come" else link, f"{SIGNS[s.state]} {s.words}"))
+        return Table(("Notebook", "Done"), rows)
 
 
 def stations(
-    exercises: Collection[str],
-    quizzes: Collection[str],
-    progress: Progress,
-    existing: Collection[str],
+    known: Collection[str], done: Collection[str], here: Collection[str]
 ) -> tuple[Station, ...]:
-    """The seven stations, from the numbers of all exercises and quizzes, what is done, and the names of the notebooks that exist."""
-    found = []
+    """The seven stations.
+
+    Parameters
+    ----------
+    known
+        The numbers of all exercises ("02.1") and quizzes ("02").
+    done
+        Those that are done.
+    here
+        The names of the notebooks that exist, without ending.
+    """
+    path = []
     for notebook, title in NOTEBOOKS.items():
-        number = notebook[:2]
-        own = {exercise for exercise in exercises if exercise.startswith(f"{number}.")}
-        solved, quiz = own & progress.exercises, number in quizzes
-        quiz_done = quiz and number in progress.quizzes
-        parts = [f"{len(solved)} of {len(own)} exercises"] * bool(own) + [
-            f"quiz {'done' if quiz_done else 'open'}"
-        ] * quiz
-        done = bool(parts) and solved == own and quiz_done == quiz
-        state, words = (
-            "done" if done else "begun" if solved or quiz_done else "open",
-            ", ".join(parts) or "to read",
-        )
-        if notebook not in existing:
-            state = words = "to come"
-        found.append(
+        own = {number for number in known if number[:2] == notebook[:2]}
+        left = own.difference(done)
+        quiz = own & {notebook[:2]}
+        exercises, solved = len(own - quiz), len(own - quiz - left)
+        words = [f"{solved} of {exercises} exercises"] if exercises else []
+        words += [f"quiz {'open' if number in left else 'done'}" for number in quiz]
+        state = "open" if left == own else "begun" if left else "done"
+        if notebook not in here:
+            state, words = "to come", ["to come"]
+        path.append(
             Station(
                 notebook=notebook,
                 title=title,
                 state=state,
-                words=words,
-                exercises=len(own),
-                exercises_done=len(solved),
+                words=", ".join(words) or "to read",
+                exercises=exercises,
+                solved=solved,
             )
         )
-    return tuple(found)
+    return tuple(path)
 
 
 def notebooks_here() -> frozenset[str]:
@@ -163,12 +117,3 @@ def notebooks_here() -> frozenset[str]:
     with suppress(LabkitError, OSError):
         return frozenset(path.stem for path in (paths.repository() / "notebooks").glob("*.ipynb"))
     return frozenset()
-
-
-def _two_lines(title: str) -> list[str]:
-    halves = [[title[:i], title[i + 1 :]] for i, letter in enumerate(title) if letter == " "]
-    return (
-        [title]
-        if len(title) <= 12
-        else min(halves, key=lambda pair: abs(len(pair[0]) - len(pair[1])))
-    )

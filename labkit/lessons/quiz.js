@@ -1,5 +1,5 @@
 // A quiz: one native radio group per question, so that Tab, arrows and Space work by themselves.
-// The browser answers at once; the kernel hears of it through `chosen` and keeps the progress. All texts come as HTML.
+// The browser answers at once; the kernel hears through `solved` which were ever right, and keeps the progress. All texts come as HTML.
 
 function drawQuestion(model, { text, options }, index, group) {
   const box = document.createElement("fieldset");
@@ -18,7 +18,7 @@ function drawQuestion(model, { text, options }, index, group) {
     const others = options.filter((other) => !other.right).map((other) => `<p><em>${other.text}</em><br>${other.why}</p>`);
     feedback.innerHTML = `<p><strong>${right ? "✔ Right." : "✘ Not this one."}</strong> ${why}</p>`;
     if (right) feedback.innerHTML += `<details><summary>Why not the others?</summary>${others.join("")}</details>`;
-    model.set("chosen", model.get("chosen").map((before, i) => (i === index ? Number(picked.value) : before)));
+    model.set("solved", model.get("solved").map((before, i) => before || (i === index && right)));
     model.save_changes();
   };
   box.querySelector("button").addEventListener("click", check);

@@ -1,127 +1,130 @@
-"""Which exercises and quizzes are done, in one small file. Writes are atomic; what is unreadable or reset is kept under another name."""
+"""Which exercises and quizzes are done, in one small file; what is unreadable is kept beside it."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
+from typing import Literal
 
-from labkit.base import paths
+from labkit.base import files, paths
+from labkit.base.records import from_json, to_json
+
+# Schema 1 knew most lessons, and some exercises, by other numbers.
+RENUMBERED = dict(
+    pair.split(">")
+    for pair in "02>06 03>02 04>03 05>04 06>05 03.1>02.2 03.2>02.1 05.2>04.3 05.3>04.2".split()
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What the file holds: numbers of exercises ("02.1") and of quizzes ("02")."""
+
+    schema: Literal[1, 2]
+    exercises: tuple[str, ...]
+    quizzes: tuple[str, ...]
+    reset: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What is done, a note when something about the file needs saying, and whether the file may be written over."""
+    """What is done, and what was before a reset: numbers of exercises and quizzes."""
 
-    exercises: frozenset[str] = frozenset()
-    quizzes: frozenset[str] = frozenset()
-    note: str = ""
-    writable: bool = True
-
-    def plus(self, exercises: Iterable[str], quizzes: Iterable[str]) -> Progress:
-        """The same and more."""
-        return replace(
-            self, exercises=self.exercises.union(exercises), quizzes=self.quizzes.union(quizzes)
-        )
+    done: frozenset[str] = frozenset()
+    reset: frozenset[str] = frozenset()
+    note: str = ""  # what needs saying about the file
+    writable: bool = True  # False: its content is not known, and must not be written over
 
 
 def load() -> Progress:
     """What is done so far; problems with the file are in `note`, never raised."""
     try:
-        return _parse(_file().read_bytes())
+        return _read(_file().read_bytes())
     except FileNotFoundError:
         return Progress()
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, RecursionError):
         return _set_aside(_file())
-    except Exception as error:  # noqa: BLE001 - no folder, no permission: the lesson goes on without a memory
-        note = f"Your progress could not be read ({type(error).__name__}: {error}). `labkit doctor` looks at the folders."
+    except Exception as error:  # noqa: BLE001 - no folder, no permission: the lesson goes on
+        note = (
+            f"Your progress could not be read ({type(error).__name__}: {error}). "
+            "`labkit doctor` looks at the folders."
+        )
         return Progress(note=note, writable=False)
 
 
-def record(*, exercises: Iterable[str] = (), quizzes: Iterable[str] = ()) -> Progress:
+def record(*numbers: str) -> Progress:
     """Add what is done now; returns all that is done, with a note if it could not be saved."""
+    return _change(lambda before: replace(before, done=before.done.union(numbers)))
+
+
+def reset(lesson: str = "") -> Progress:
+    """Take back what is done of one lesson, or of all; `restore` can undo it."""
+
+    def taken_back(before: Progress) -> Progress:
+        gone = frozenset(number for number in before.done if number.startswith(lesson))
+        return replace(before, done=before.done - gone, reset=before.reset | gone)
+
+    return _change(taken_back)
+
+
+def restore() -> Progress:
+    """Bring back all that was reset; what was done since stays."""
+    return _change(
+        lambda before: replace(before, done=before.done | before.reset, reset=frozenset())
+    )
+
+
+def _change(make: Callable[[Progress], Progress]) -> Progress:
     before = load()
-    after = before.plus(exercises, quizzes)
-    if before.writable and after != before:  # never over a file whose content is not known
+    after = make(before)
+    if before.writable and after != before:
         try:
-            _write(_file(), after)
+            files.write(_file(), _text(after))
         except Exception as error:  # noqa: BLE001 - a full disk must not spoil a right answer
-            advice = "Free some space or set LABKIT_HOME to a folder of yours; `labkit doctor` tells more."
-            return replace(
-                after, note=f"This could not be saved ({type(error).__name__}: {error}). {advice}"
+            note = (
+                f"This could not be saved ({type(error).__name__}: {error}). Free some space or "
+                "set LABKIT_HOME to a folder of yours; `labkit doctor` tells more."
             )
+            return replace(after, note=note)
     return after
-
-
-def move_away() -> Path | None:
-    """Begin anew: rename the file to a backup and return its new path, None if there is nothing to reset. Raises OSError."""
-    return _file().rename(_kept("backup")[-1]) if _file().exists() else None
-
-
-def bring_back() -> tuple[Path, Progress] | None:
-    """Undo the latest reset: add the backup to what was done since; None if there is no backup.
-    Raises OSError, or ValueError if the backup is no progress file; it stays where it is.
-    """
-    *backups, _ = _kept("backup")
-    if not backups:
-        return None
-    old = _parse(backups[-1].read_bytes())
-    both = load().plus(old.exercises, old.quizzes)
-    _write(_file(), both)
-    backups[-1].unlink()  # only after its content is safe in the progress file
-    return backups[-1], both
 
 
 def _file() -> Path:
     return paths.progress_dir() / "progress.json"
 
 
-def _parse(text: bytes) -> Progress:
-    data = json.loads(text.decode("utf-8"))
-    lists = data["exercises"], data["quizzes"]
-    if data["schema"] != 1 or not all(
-        isinstance(items, list) and all(isinstance(item, str) for item in items) for items in lists
-    ):
-        raise ValueError("not a progress file of this version")
-    return Progress().plus(*lists)
+def _read(text: bytes) -> Progress:
+    saved = from_json(Saved, text)
+    done = saved.exercises + saved.quizzes
+    if saved.schema == 1:
+        done = tuple(
+            RENUMBERED.get(old) or RENUMBERED.get(old[:2], old[:2]) + old[2:] for old in done
+        )
+    return Progress(done=frozenset(done), reset=frozenset(saved.reset))
 
 
-def _write(path: Path, progress: Progress) -> None:
-    data = {
-        "schema": 1,
-        "exercises": sorted(progress.exercises),
-        "quizzes": sorted(progress.quizzes),
-    }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(data, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _text(progress: Progress) -> str:
+    done = sorted(progress.done)
+    exercises, quizzes = (tuple(n for n in done if ("." in n) is dot) for dot in (True, False))
+    reset = tuple(sorted(progress.reset))
+    return to_json(Saved(schema=2, exercises=exercises, quizzes=quizzes, reset=reset))
 
 
 def _set_aside(path: Path) -> Progress:
+    names = (path.with_name(f"progress.unreadable-{number}.json") for number in count(1))
     try:
-        kept = path.rename(_kept("unreadable")[-1])
+        kept = path.rename(next(name for name in names if not name.exists()))
     except OSError as error:
-        note = f"{path} is not a readable progress file and could not be set aside ({error}). Move it away by hand."
+        note = (
+            f"{path} is not a readable progress file and could not be set aside ({error}). "
+            "Move it away by hand."
+        )
         return Progress(note=note, writable=False)
-    why = f"Expected a progress file at {path}, received something unreadable (an interrupted copy, or another version's file). "
-    return Progress(
-        note=f"{why}It is kept, unchanged, as {kept.name} beside it; your progress is counted anew from here."
+    note = (
+        f"Expected a progress file at {path}, received something unreadable "
+        "(an interrupted copy, or another version's file). It is kept, unchanged, "
+        f"as {kept.name} beside it; your progress is counted anew from here."
     )
-
-
-def _kept(word: str) -> list[Path]:
-    # Those kept so far under this word, oldest first, and last the name for the next one.
-    ends = (path.stem.rpartition("-")[2] for path in _file().parent.glob(f"progress.{word}-*.json"))
-    numbers = sorted(int(end) for end in ends if end.isdecimal())
-    return [
-        _file().with_name(f"progress.{word}-{number}.json")
-        for number in (*numbers, max(numbers, default=0) + 1)
-    ]
+    return Progress(note=note)

@@ -106,7 +106,7 @@ def _side_of(centre: Placed, o: Placed) -> str | None:
 
 
 def _zone(scene: Scene, o: Placed) -> str | None:
-    thirds = [3 * at / side for at, side in zip(o.centre, (scene.width, scene.height), strict=True)]
+    thirds = [3 * at / side for at, side in zip(o.centre, scene.size, strict=True)]
     if any(abs(third - edge) < 0.12 for third in thirds for edge in (1, 2)):
         return None
     column, row = (min(int(third), 2) for third in thirds)

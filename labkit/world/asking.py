@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sized
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from labkit.world.answers import true_answer
@@ -18,23 +18,25 @@ _ON_BUTTONS = (
 LABELS = dict(zip(TASKS, _ON_BUTTONS.split("|"), strict=True))
 
 
-@lru_cache(maxsize=1)
+@cache
 def wordings() -> dict[str, dict[str, list[str]]]:
     """All wordings, by task and subject (``""`` where a task has none)."""
-    subjects = {task: NAMES if needs_subject(task) else ("",) for task in TASKS}
     return {
-        task: {x: [wording(task, x, i) for i in range(len(WORDINGS[task]))] for x in subjects[task]}
-        for task in TASKS
+        task: {
+            subject: [wording(task, subject, i) for i in range(len(variants))]
+            for subject in (NAMES if needs_subject(task) else ("",))
+        }
+        for task, variants in WORDINGS.items()
     }
 
 
-@lru_cache(maxsize=1)
+@cache
 def _meanings() -> dict[str, tuple[str, str | None]]:
     return {
-        _plain(words): (task, x or None)
-        for task, by in wordings().items()
-        for x, variants in by.items()
-        for words in variants
+        _plain(question): (task, subject or None)
+        for task, subjects in wordings().items()
+        for subject, questions in subjects.items()
+        for question in questions
     }
 
 
@@ -59,10 +61,8 @@ def judge(scene: Scene, question: str, text: str) -> tuple[str, str]:
     right = true_answer(scene, *meaning)
     if right is None:
         return "Open", "The rules leave this open: as the scene stands, no answer is beyond doubt."
-    return (
-        "Right" if text.strip() == right else "Wrong",
-        f"By the rules of this world the answer is “{right}”",
-    )
+    verdict = "Right" if text.strip() == right else "Wrong"
+    return verdict, f"By the rules of this world the answer is “{right}”"
 
 
 def facts(answer: Any) -> list[tuple[str, str]]:
@@ -72,14 +72,13 @@ def facts(answer: Any) -> list[tuple[str, str]]:
     >>> facts(SimpleNamespace(tokens=4, visual_tokens=25, times=SimpleNamespace(vision_s=0.0213)))
     [('Tokens', '4'), ('Visual tokens', '25'), ('Vision', '0.021 s')]
     """
-    tokens = getattr(answer, "tokens", None)  # themselves, or their number
-    rows = [
-        ("Tokens", len(tokens) if isinstance(tokens, Sized) else tokens),
-        ("Visual tokens", getattr(answer, "visual_tokens", None)),
-    ]
-    shown = [(label, str(value)) for label, value in rows if value is not None]
-    for label, field in (("Vision", "vision_s"), ("Prefill", "prefill_s"), ("Decode", "decode_s")):
-        value = getattr(getattr(answer, "times", None), field, None)
-        if value is not None:
-            shown.append((label, f"{value:.2g} s" if value < 1 else f"{value:.1f} s"))
-    return shown
+    tokens, times = (getattr(answer, name, None) for name in ("tokens", "times"))
+    known = {
+        "Tokens": len(tokens) if isinstance(tokens, Sized) else tokens,  # themselves, or how many
+        "Visual tokens": getattr(answer, "visual_tokens", None),
+    }
+    for part in ("Vision", "Prefill", "Decode"):
+        seconds = getattr(times, f"{part.lower()}_s", None)
+        if seconds is not None:
+            known[part] = f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+    return [(name, str(value)) for name, value in known.items() if value is not None]

@@ -56,11 +56,12 @@ def random_scene(
     held_out
         False: no held-out pair (training). True: at least one. None: as it comes.
     """
-    height, width = size or SIZES[rng.integers(len(SIZES))]
+    size = size or SIZES[rng.integers(len(SIZES))]
     names = _names(rng, held_out)
     # Most pairs are beyond doubt: side by side, or one above the other.
     place = _place_pair if len(names) == 2 and rng.random() < 0.7 else _place
-    objects = tuple(place(rng, height, width, names))
+    objects = tuple(place(rng, size, names))
+    height, width = size
     return Scene(height=height, width=width, objects=objects, background=random_background(rng))
 
 
@@ -85,24 +86,20 @@ def _names(rng: np.random.Generator, held_out: bool | None) -> list[str]:
     return [names[i] for i in rng.permutation(len(names))]
 
 
-def _place_pair(
-    rng: np.random.Generator, height: int, width: int, names: list[str]
-) -> list[Placed]:
+def _place_pair(rng: np.random.Generator, size: tuple[int, int], names: list[str]) -> list[Placed]:
+    height, width = size
     across = rng.random() < (0.5 if height == width else 0.8 if width > height else 0.2)
     placed = []
     for name, third in zip(names, (0.27, 0.73), strict=True):
         side = int(rng.integers(MIN_SIDE, MAX_SIDE + 1))
-        u, v = third + rng.uniform(-0.06, 0.06), rng.uniform(0.25, 0.75)
-        middles = (u, v) if across else (v, u)
-        x, y = (
-            int(np.clip(middle * room - side / 2, 0, room - side))
-            for middle, room in zip(middles, (width, height), strict=True)
-        )
+        middle = third + rng.uniform(-0.06, 0.06), rng.uniform(0.25, 0.75)
+        corner = np.multiply(middle if across else middle[::-1], (width, height)) - side / 2
+        x, y = np.clip(corner, 0, (width - side, height - side)).astype(int).tolist()
         placed.append(Placed(name=name, x=x, y=y, side=side))
     return placed
 
 
-def _place(rng: np.random.Generator, height: int, width: int, names: list[str]) -> list[Placed]:
+def _place(rng: np.random.Generator, size: tuple[int, int], names: list[str]) -> list[Placed]:
     """Anywhere, as long as no two overlap by more than a sliver."""
     largest = MAX_SIDE
     while True:
@@ -110,19 +107,14 @@ def _place(rng: np.random.Generator, height: int, width: int, names: list[str]) 
         for name in names:
             for _ in range(12):
                 side = int(rng.integers(MIN_SIDE, largest + 1))
-                x, y = (int(rng.integers(0, room - side + 1)) for room in (width, height))
+                x, y = (int(rng.integers(0, length - side + 1)) for length in reversed(size))
                 new = Placed(name=name, x=x, y=y, side=side)
-                if all(_apart(new, old) for old in placed):
+                if all(new.room(old, share=0.9) >= 0 for old in placed):
                     placed.append(new)
                     break
         if len(placed) == len(names):
             return placed
         largest = max(MIN_SIDE, largest - 4)
-
-
-def _apart(one: Placed, other: Placed) -> bool:
-    reach = 0.9 * (one.side + other.side) / 2
-    return any(abs(a - b) >= reach for a, b in zip(one.centre, other.centre, strict=True))
 
 
 def random_background(rng: np.random.Generator) -> Background:

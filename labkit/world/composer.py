@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
+import itertools
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anywidget
-import numpy as np
 import traitlets
 from PIL import Image
 
 from labkit.base.errors import LabkitError, SceneError
+from labkit.base.show import enlarged
 from labkit.world.asking import LABELS, facts, judge, wordings
 from labkit.world.drawing import render
-from labkit.world.scenes import MAX_SIDE, MIN_SIDE, SIZES, Scene
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, MOST, SIZES, Scene
 from labkit.world.sprites import NAMES, SPRITES
-from labkit.world.staging import BACKGROUNDS, FULL, MOST, STEPS, Stage, count, in_words, stage_of
+from labkit.world.staging import BACKGROUNDS, FULL, STEPS, Stage, in_words, stage_of
 from labkit.world.words import TASKS, needs_subject, wording
 
 SCALE = 3  # screen pixels per picture pixel
@@ -44,7 +45,8 @@ class Composer(anywidget.AnyWidget):
         The picture is a PIL image; the result carries ``.text`` and, where known,
         ``.tokens``, ``.visual_tokens`` and ``.times``.
     scene
-        What to start with; an empty picture if None. One that the world cannot hold is a SceneError.
+        What to start with; an empty picture if None. One that the world cannot hold is a
+        SceneError.
     height, width
         Size in pixels of the empty picture; one of `labkit.world.scenes.SIZES`.
     """
@@ -52,9 +54,8 @@ class Composer(anywidget.AnyWidget):
     _esm = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
     _css = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
-    stage = traitlets.Dict().tag(
-        sync=True
-    )  # the scene as drawn in the browser, written here only: `scene` is the one to use
+    # The scene as drawn in the browser, written here only: `scene` is the one to use.
+    stage = traitlets.Dict().tag(sync=True)
     reply = traitlets.Dict().tag(sync=True)  # the state of the question asked last
 
     def __init__(
@@ -68,13 +69,12 @@ class Composer(anywidget.AnyWidget):
         self._ask = ask
         self._gate = threading.RLock()  # commands may arrive in another thread than the cell's
         self._stage = stage_of(scene or Scene(height=height, width=width, objects=()))
-        self._past: list[Stage] = []
+        self._past: deque[Stage] = deque(maxlen=_STEPS_KEPT)
         self._gesture: object = None
         self._ticks = self._revision = 0
         self._thread: threading.Thread | None = None
-        self.answer: Any = (
-            None  # the latest, as `ask` returned it; None before the first, and after a failed one
-        )
+        # The latest, as `ask` returned it; None before the first, and after a failed one.
+        self.answer: Any = None
         super().__init__(stage=self._shown(""), reply={"run": 0, "status": "idle"})
         self.on_msg(self._on_message)
 
@@ -100,10 +100,16 @@ class Composer(anywidget.AnyWidget):
         Steps of one gesture (a key held down) are undone together.
         """
         with self._gate:
-            self._become(
-                STEPS[step](self._stage, **how),
-                None if gesture is None else (step, how.get("number"), gesture),
-            )
+            held = gesture if gesture is None else (step, how.get("number"), gesture)
+            self._become(STEPS[step](self._stage, **how), held)
+
+    def _become(self, new: Stage, gesture: object = None) -> None:
+        if new != self._stage:
+            if gesture is None or gesture != self._gesture:
+                self._past.append(self._stage)
+            self._stage, self._gesture = new, gesture
+            self._revision += 1
+        self._tell(new.said)
 
     def undo(self) -> bool:
         """Take the last change back; False if there is none."""
@@ -111,26 +117,17 @@ class Composer(anywidget.AnyWidget):
             if not self._past:
                 self._tell("There is nothing to undo.")
                 return False
-            self._stage = replace(
-                self._past.pop(), last=self._stage.last
-            )  # a number is never used twice
+            # A number is never used twice.
+            self._stage = replace(self._past.pop(), last=self._stage.last)
             self._gesture = None
             self._revision += 1
-            self._tell(f"Undone. {count(self._stage.objects)}")
+            self._tell(f"Undone. {self._stage.count}")
             return True
-
-    def _become(self, new: Stage, gesture: object = None) -> None:
-        if new != self._stage:
-            if gesture is None or gesture != self._gesture:
-                self._past = [*self._past, self._stage][-_STEPS_KEPT:]
-            self._stage, self._gesture = new, gesture
-            self._revision += 1
-        self._tell(new.said)
 
     # ---- asking
 
     def ask_now(self, task: str, subject: str | None = None) -> Any:
-        """Ask one of `labkit.world.words.TASKS`, such as ``"left_of"``, about one object, and wait for the answer.
+        """Ask one of `labkit.world.words.TASKS`, such as ``"left_of"``, and wait for the answer.
 
         The tasks ``"describe"`` and ``"which"`` need no subject. An unknown task or a missing
         subject is a SceneError, and so is another answer that is still on its way.
@@ -141,7 +138,8 @@ class Composer(anywidget.AnyWidget):
             )
         if needs_subject(task) and subject not in NAMES:
             raise SceneError(
-                f"The task {task!r} asks about one object, but {subject!r} came. Give the name of one, such as 'cat'."
+                f"The task {task!r} asks about one object, but {subject!r} came. "
+                "Give the name of one, such as 'cat'."
             )
         return self.ask_words(wording(task, subject))
 
@@ -163,12 +161,14 @@ class Composer(anywidget.AnyWidget):
             )
         if len(question) > _LONGEST_QUESTION:
             raise SceneError(
-                f"A question has at most {_LONGEST_QUESTION} characters, this one has {len(question)}. Make it shorter."
+                f"A question has at most {_LONGEST_QUESTION} characters, "
+                f"this one has {len(question)}. Make it shorter."
             )
         with self._gate:
             if self.reply["status"] == "thinking":
                 raise SceneError(
-                    "The answer to the question before is still on its way. Wait for it, then ask again."
+                    "The answer to the question before is still on its way. "
+                    "Wait for it, then ask again."
                 )
             self.answer = None
             self.reply = {
@@ -180,34 +180,32 @@ class Composer(anywidget.AnyWidget):
             return question, self.scene
 
     def _run(self, question: str, scene: Scene) -> Any:
-        sent = 0
+        numbers = itertools.count()
 
         def piece(text: str) -> None:
-            nonlocal sent
             with self._gate:
-                self.send({"kind": "piece", "run": self.reply["run"], "index": sent, "text": text})
-                sent += 1
+                place = {"run": self.reply["run"], "index": next(numbers)}
+                self.send({"kind": "piece", **place, "text": text})
 
+        answer = None
         try:
             answer = self._ask(render(scene), question, on_text=piece)
             text = str(getattr(answer, "text", answer))
             word, because = judge(scene, question, text)
-            shown = {"text": text, "facts": facts(answer), "verdict": word, "because": because}
+            seen = {"text": text, "facts": facts(answer), "verdict": word, "because": because}
+            result = {"status": "done", **seen}
         except BaseException as error:  # also an interrupt must set the Ask button free again
-            self._finish(None, status="failed", error=str(error).strip() or type(error).__name__)
+            result = {"status": "failed", "error": str(error).strip() or type(error).__name__}
             raise
-        self._finish(answer, status="done", **shown)
+        finally:
+            with self._gate:
+                self.answer = answer
+                self.reply = {**self.reply, **result}
         return answer
 
-    def _finish(self, answer: Any, **result: Any) -> None:
-        with self._gate:
-            self.answer = answer
-            self.reply = {**self.reply, **result}
-
     def _run_quietly(self, question: str, scene: Scene) -> None:
-        with contextlib.suppress(
-            Exception
-        ):  # _run has shown its message; a traceback helps no learner
+        # _run has shown the error's message; a traceback helps no learner.
+        with contextlib.suppress(Exception):
             self._run(question, scene)
 
     # ---- talking with the browser
@@ -224,32 +222,27 @@ class Composer(anywidget.AnyWidget):
             self.stage = self._shown(notice)
 
     def _send_picture(self) -> None:
-        pictures = [
-            np.asarray(render(scene).convert("RGBA")).tobytes()
-            for scene in (self.scene, self._stage.ground)
-        ]
-        size = {"height": self._stage.ground.height, "width": self._stage.ground.width}
-        self.send({"kind": "picture", "revision": self._revision, **size}, pictures)
+        ground = self._stage.ground
+        pixels = [render(scene).convert("RGBA").tobytes() for scene in (self.scene, ground)]
+        size = {"height": ground.height, "width": ground.width}
+        self.send({"kind": "picture", "revision": self._revision, **size}, pixels)
 
     def _send_library(self) -> None:
-        library = {
-            "model": self.model_id,
-            "sprites": {
-                name: f"data:image/png;base64,{_base64((SPRITES / f'{name}.png').read_bytes())}"
-                for name in NAMES
-            },
-            "tasks": [
-                {"task": task, "label": LABELS[task], "subject": needs_subject(task)}
-                for task in TASKS
-            ],
-            "wordings": wordings(),
-            "sizes": {
-                f"{width} × {height}": {"height": height, "width": width} for height, width in SIZES
-            },
-            "backgrounds": list(BACKGROUNDS),
-            "limits": {"most": MOST, "smallest": MIN_SIDE, "largest": MAX_SIDE, "full": FULL},
-        }
-        self.send({"kind": "library", **library})
+        self.send(
+            {
+                "kind": "library",
+                "model": self.model_id,
+                "sprites": {name: _data_url(SPRITES / f"{name}.png") for name in NAMES},
+                "tasks": [
+                    {"task": task, "label": LABELS[task], "subject": needs_subject(task)}
+                    for task in TASKS
+                ],
+                "wordings": wordings(),
+                "sizes": {f"{w} × {h}": {"height": h, "width": w} for h, w in SIZES},
+                "backgrounds": list(BACKGROUNDS),
+                "limits": {"most": MOST, "smallest": MIN_SIDE, "largest": MAX_SIDE, "full": FULL},
+            }
+        )
 
     def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:
         """One command from the browser; whatever is wrong with it is said in the widget."""
@@ -259,7 +252,8 @@ class Composer(anywidget.AnyWidget):
             self._tell(str(error))
         except (KeyError, TypeError, ValueError) as error:
             self._tell(
-                f"The browser sent a command that makes no sense here ({error!r}). Run the cell again."
+                f"The browser sent a command that makes no sense here ({error!r}). "
+                "Run the cell again."
             )
 
     def _obey(self, *, do: str, **command: Any) -> None:
@@ -269,7 +263,7 @@ class Composer(anywidget.AnyWidget):
                 self._send_picture()
         elif do == "ask":
             asked = self._begin(str(command["question"]))
-            # A thread of its own: pieces reach the browser while the kernel serves cells and other widgets.
+            # A thread of its own: pieces reach the browser while the kernel serves others.
             self._thread = threading.Thread(
                 target=self._run_quietly, args=asked, name="composer-ask", daemon=True
             )
@@ -282,18 +276,17 @@ class Composer(anywidget.AnyWidget):
     # ---- without a browser
 
     def __repr__(self) -> str:
-        return f"Scene composer, {self.scene.width} × {self.scene.height} pixels: {in_words(self.scene)}."
+        width, height = self.scene.width, self.scene.height
+        return f"Scene composer, {width} × {height} pixels: {in_words(self.scene)}."
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The widget; where none can be shown, the picture; where no picture can, a line of text."""
+        """The widget; where none can be shown, the picture; where that cannot, a line of text."""
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is None:
             return None
-        png = io.BytesIO()
-        size = (self.scene.width * SCALE, self.scene.height * SCALE)
-        self.picture().resize(size, Image.Resampling.NEAREST).save(png, "PNG", optimize=True)
-        return {**bundle[0], "image/png": _base64(png.getvalue())}, bundle[1]
+        still, words = enlarged(self.picture(), repr(self), times=SCALE)._repr_mimebundle_()
+        return still | bundle[0], words | bundle[1]
 
 
-def _base64(png: bytes) -> str:
-    return base64.b64encode(png).decode()
+def _data_url(png: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}"

@@ -11,8 +11,7 @@ from PIL import Image
 from labkit.world.scenes import Background, Scene
 from labkit.world.sprites import sprite
 
-Mix = Callable[[Background, np.ndarray, np.ndarray], np.ndarray]
-PATTERNS: dict[str, Mix] = {
+PATTERNS: dict[str, Callable[[Background, np.ndarray, np.ndarray], np.ndarray]] = {
     "plain": lambda _, rows, __: 0 * rows,
     "gradient": lambda _, rows, cols: (rows / len(rows) + cols / cols.shape[1]) / 2,
     "stripes": lambda b, rows, cols: (cols + rows) // b.period % 2,

@@ -28,6 +28,11 @@ class Placed:
         """Column and row of the middle, in pixels."""
         return self.x + self.side / 2, self.y + self.side / 2
 
+    def room(self, other: Placed, share: float = 1) -> float:
+        """Pixels between the two squares, each shrunk to a share; negative when they overlap."""
+        across, down = (abs(a - b) for a, b in zip(self.centre, other.centre, strict=True))
+        return max(across, down) - share * (self.side + other.side) / 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Background:
@@ -48,6 +53,11 @@ class Scene:
     width: int
     objects: tuple[Placed, ...]
     background: Background = Background()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, in pixels."""
+        return self.width, self.height
 
     def named(self, name: str | None) -> list[Placed]:
         """All objects of one kind."""

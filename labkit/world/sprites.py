@@ -1,4 +1,4 @@
-"""The pictures of the 48 objects, as they ship in ``data/sprites``, where the script that drew them stands too."""
+"""The pictures of the 48 objects: they ship in ``data/sprites``, beside what drew them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from PIL import Image
 SPRITES = Path(__file__).parents[2] / "data" / "sprites"
 SIDE = 96
 
-EMOJI: dict[str, str] = dict(
+EMOJI = dict(
     pair.split(":")
     for pair in (
-        "cat:🐱 dog:🐶 pizza:🍕 apple:🍎 banana:🍌 car:🚗 house:🏠 tree:🌳 star:⭐ fish:🐟 ball:⚽ umbrella:☂ "
-        "bus:🚌 rocket:🚀 flower:🌻 moon:🌙 sun:☀ guitar:🎸 book:📕 clock:⏰ bird:🐦 frog:🐸 pig:🐷 cake:🎂 "
-        "egg:🥚 carrot:🥕 mushroom:🍄 crown:👑 heart:❤ key:🔑 bell:🔔 boat:⛵ plane:✈ train:🚆 robot:🤖 ghost:👻 "
-        "shoe:👟 hat:🎩 camera:📷 cup:☕ gift:🎁 drum:🥁 penguin:🐧 turtle:🐢 butterfly:🦋 bee:🐝 donut:🍩 cactus:🌵"
+        "cat:🐱 dog:🐶 pizza:🍕 apple:🍎 banana:🍌 car:🚗 house:🏠 tree:🌳 "
+        "star:⭐ fish:🐟 ball:⚽ umbrella:☂ bus:🚌 rocket:🚀 flower:🌻 moon:🌙 "
+        "sun:☀ guitar:🎸 book:📕 clock:⏰ bird:🐦 frog:🐸 pig:🐷 cake:🎂 "
+        "egg:🥚 carrot:🥕 mushroom:🍄 crown:👑 heart:❤ key:🔑 bell:🔔 boat:⛵ "
+        "plane:✈ train:🚆 robot:🤖 ghost:👻 shoe:👟 hat:🎩 camera:📷 cup:☕ "
+        "gift:🎁 drum:🥁 penguin:🐧 turtle:🐢 butterfly:🦋 bee:🐝 donut:🍩 cactus:🌵"
     ).split()
 )
 NAMES: tuple[str, ...] = tuple(EMOJI)

@@ -1,4 +1,4 @@
-"""Arranging a scene by hand: pure functions from one `Stage` to the next, as the browser names them.
+"""Arranging a scene by hand: pure functions from one `Stage` to the next, named as in the browser.
 
 Whatever is asked for, the result keeps the world's rules: at most four objects, whole
 inside the picture, 32 to 52 pixels wide. `SceneError` says what cannot be had.
@@ -6,17 +6,18 @@ inside the picture, 32 to 52 pixels wide. `SceneError` says what cannot be had.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from labkit.base.errors import SceneError
 from labkit.world.answers import true_answer
-from labkit.world.scenes import MAX_SIDE, MIN_SIDE, SIZES, Background, Placed, Scene
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, MOST, SIZES, Background, Placed, Scene
 from labkit.world.sprites import NAMES
-from labkit.world.words import RELATIONS, article, plural
+from labkit.world.words import RELATIONS, article, listed, sentence
 
-MOST = 4
 USUAL_SIDE = 44
 FULL = "Four objects are the most this model can see. Remove one to add another."
 BACKGROUNDS: dict[str, Background] = {
@@ -35,7 +36,7 @@ BACKGROUNDS: dict[str, Background] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A scene whose objects have numbers, so that each keeps its identity while others come and go."""
+    """A scene whose objects have numbers: each keeps its identity while others come and go."""
 
     ground: Scene  # without objects
     objects: dict[int, Placed] = field(default_factory=dict)
@@ -47,45 +48,55 @@ class Stage:
         """The scene with its objects."""
         return replace(self.ground, objects=tuple(self.objects.values()))
 
+    @property
+    def count(self) -> str:
+        """How many objects stand there, as a sentence."""
+        return f"{len(self.objects)} of {MOST} objects."
+
     def placed(self, number: int) -> Placed:
         """The object with this number."""
         if number not in self.objects:
             raise SceneError(
-                f"There is no object number {number} in the scene, only {list(self.objects)}. It may have been removed."
+                f"There is no object number {number} in the scene, only {list(self.objects)}. "
+                "It may have been removed."
             )
         return self.objects[number]
 
     def state(self) -> dict[str, Any]:
         """The stage as JSON-able data, for the browser."""
-        ground = self.ground
-        background = next(
-            (name for name, b in BACKGROUNDS.items() if b == ground.background), "Custom"
-        )
-        objects = [{"id": number, **asdict(o)} for number, o in self.objects.items()]
+        names = (name for name, known in BACKGROUNDS.items() if known == self.ground.background)
         return {
-            "height": ground.height,
-            "width": ground.width,
-            "background": background,
-            "objects": objects,
+            "height": self.ground.height,
+            "width": self.ground.width,
+            "background": next(names, "Custom"),
+            "objects": [{"id": number, **asdict(o)} for number, o in self.objects.items()],
         }
 
 
 def stage_of(scene: Scene, last: int = 0) -> Stage:
-    """Number the objects of a scene from ``last + 1`` on, and check that the composer can hold it."""
+    """Number the objects of a scene from ``last + 1`` on; check that the composer can hold it."""
     if len(scene.objects) > MOST:
         raise SceneError(
-            f"A scene holds at most {MOST} objects, this one has {len(scene.objects)}. Leave some out."
+            f"A scene holds at most {MOST} objects, this one has {len(scene.objects)}. "
+            "Leave some out."
         )
     if min(scene.height, scene.width) < MAX_SIDE:
         raise SceneError(
-            f"A scene is at least {MAX_SIDE} pixels high and wide, this one is {scene.width} × {scene.height}. "
+            f"A scene is at least {MAX_SIDE} pixels high and wide, "
+            f"this one is {scene.width} × {scene.height}. "
             "Choose one of labkit.world.scenes.SIZES."
         )
-    objects = {number: _within(scene, o) for number, o in enumerate(scene.objects, start=last + 1)}
-    said = f"A new scene: {in_words(scene)}."
     return Stage(
-        ground=replace(scene, objects=()), objects=objects, last=last + len(objects), said=said
+        ground=replace(scene, objects=()),
+        objects={n: _within(scene, o) for n, o in enumerate(scene.objects, last + 1)},
+        last=last + len(scene.objects),
+        said=f"A new scene: {in_words(scene)}.",
     )
+
+
+def in_words(scene: Scene) -> str:
+    """What stands in the scene, in one line, such as ``"a cat and 2 pizzas"``."""
+    return listed(scene, "01234") if scene.objects else "nothing yet"
 
 
 def add(stage: Stage, name: str) -> Stage:
@@ -94,17 +105,12 @@ def add(stage: Stage, name: str) -> Stage:
         raise SceneError(FULL)
     number = stage.last + 1
     objects = {**stage.objects, number: _free_place(stage.scene, name)}
-    words = article(name)
-    return replace(
-        stage,
-        objects=objects,
-        last=number,
-        said=f"{words[0].upper()}{words[1:]} stands in the scene. {count(objects)}",
-    )
+    stage = replace(stage, objects=objects, last=number)
+    return replace(stage, said=f"{sentence(article(name) + ' stands in the scene')} {stage.count}")
 
 
 def move(stage: Stage, number: int, x: int, y: int, side: int | None = None) -> Stage:
-    """Put an object's top left corner at column ``x``, row ``y``, as far as it stays in the picture."""
+    """Put an object's top left corner at column ``x``, row ``y``; it stays within the picture."""
     o = stage.placed(number)
     o = _within(stage.ground, replace(o, x=x, y=y, side=o.side if side is None else side))
     said = f"{o.name.capitalize()}: column {o.x}, row {o.y}, {o.side} pixels wide."
@@ -122,8 +128,8 @@ def nudge(stage: Stage, number: int, dx: int = 0, dy: int = 0, by: int = 0) -> S
 def remove(stage: Stage, number: int) -> Stage:
     """Take an object away."""
     name = stage.placed(number).name
-    objects = {n: o for n, o in stage.objects.items() if n != number}
-    return replace(stage, objects=objects, said=f"The {name} is removed. {count(objects)}")
+    stage = replace(stage, objects={n: o for n, o in stage.objects.items() if n != number})
+    return replace(stage, said=f"The {name} is removed. {stage.count}")
 
 
 def clear(stage: Stage) -> Stage:
@@ -136,19 +142,17 @@ def resize(stage: Stage, height: int, width: int) -> Stage:
     if (height, width) not in SIZES:
         sizes = ", ".join(f"{w} × {h}" for h, w in SIZES)
         raise SceneError(
-            f"A picture of {width} × {height} pixels is not one of the sizes to choose from: {sizes} (width × height)."
+            f"A picture of {width} × {height} pixels is not one of the sizes to choose from: "
+            f"{sizes} (width × height)."
         )
-    old, ground = stage.ground, replace(stage.ground, height=height, width=width)
+    ground = replace(stage.ground, height=height, width=width)
     objects = {}
     for number, o in stage.objects.items():
-        x, y = (
-            o.centre[0] * width / old.width - o.side / 2,
-            o.centre[1] * height / old.height - o.side / 2,
-        )
-        objects[number] = _within(ground, replace(o, x=round(x), y=round(y)))
-    return replace(
-        stage, ground=ground, objects=objects, said=f"The picture is {width} × {height} pixels now."
-    )
+        corner = np.multiply(o.centre, ground.size) / stage.ground.size - o.side / 2
+        x, y = np.rint(corner).astype(int)
+        objects[number] = _within(ground, replace(o, x=x, y=y))
+    said = f"The picture is {width} × {height} pixels now."
+    return replace(stage, ground=ground, objects=objects, said=said)
 
 
 def paint(stage: Stage, background: str) -> Stage:
@@ -157,11 +161,8 @@ def paint(stage: Stage, background: str) -> Stage:
         raise SceneError(
             f"There is no background {background!r}. Choose one of {', '.join(BACKGROUNDS)}."
         )
-    return replace(
-        stage,
-        ground=replace(stage.ground, background=BACKGROUNDS[background]),
-        said=f"Background: {background}.",
-    )
+    ground = replace(stage.ground, background=BACKGROUNDS[background])
+    return replace(stage, ground=ground, said=f"Background: {background}.")
 
 
 STEPS: dict[str, Callable[..., Stage]] = {
@@ -169,33 +170,16 @@ STEPS: dict[str, Callable[..., Stage]] = {
 }
 
 
-def count(objects: dict[int, Placed]) -> str:
-    """How many objects stand there, as a sentence."""
-    return f"{len(objects)} of {MOST} objects."
-
-
-def in_words(scene: Scene) -> str:
-    """What stands in the scene, in one line, such as ``"a cat and 2 pizzas"``."""
-    copies = [(kind, len(scene.named(kind))) for kind in scene.kinds]
-    *rest, last = [article(kind) if n == 1 else f"{n} {plural(kind)}" for kind, n in copies] or [
-        "nothing yet"
-    ]
-    return f"{', '.join(rest)} and {last}" if rest else last
-
-
 def _within(scene: Scene, o: Placed) -> Placed:
-    """The object with an allowed size, moved as little as possible to stand whole in the picture."""
+    """The object with an allowed size, moved as little as can be to stand whole in the picture."""
     if o.name not in NAMES:
         raise SceneError(
-            f"{o.name!r} is not one of the {len(NAMES)} objects of this world. Choose one of: {', '.join(NAMES)}."
+            f"{o.name!r} is not one of the {len(NAMES)} objects of this world. "
+            f"Choose one of: {', '.join(NAMES)}."
         )
     side = _between(o.side, MIN_SIDE, MAX_SIDE)
-    return Placed(
-        name=o.name,
-        x=_between(o.x, 0, scene.width - side),
-        y=_between(o.y, 0, scene.height - side),
-        side=side,
-    )
+    x, y = _between(o.x, 0, scene.width - side), _between(o.y, 0, scene.height - side)
+    return Placed(name=o.name, x=x, y=y, side=side)
 
 
 def _between(value: int, low: int, high: int) -> int:
@@ -209,38 +193,34 @@ def _free_place(scene: Scene, name: str) -> Placed:
     then "left of" has a clear answer; later ones go where the most questions about
     sides keep one, and among those places to the roomiest nearest to the pair's middle.
     """
-    height, width, tall = scene.height, scene.width, scene.height > scene.width
+    tall = scene.height > scene.width
 
     def room(new: Placed) -> float:
-        """Pixels to the nearest neighbour; negative when they overlap."""
-        gaps = [
-            max(abs(a - b) for a, b in zip(new.centre, o.centre, strict=True))
-            - (new.side + o.side) / 2
-            for o in scene.objects
-        ]
-        return min(gaps, default=0)
+        return min(map(new.room, scene.objects), default=0)
 
     def merit(new: Placed) -> tuple[int, float, float]:
         full = replace(scene, objects=(*scene.objects, new))
         answers = [true_answer(full, task, kind) for task in RELATIONS for kind in full.kinds]
-        return (
-            len(answers) - answers.count(None),
-            room(new),
-            -abs(new.centre[tall] - (height if tall else width) / 2),
-        )
+        off_middle = abs(new.centre[tall] - scene.size[tall] / 2)
+        return len(answers) - answers.count(None), room(new), -off_middle
 
-    for third in (0.27, 0.73) if len(scene.objects) < 2 else ():
-        u, v = (0.5, third) if tall else (third, 0.5)
-        x, y = round(u * width - USUAL_SIDE / 2), round(v * height - USUAL_SIDE / 2)
-        slot = _within(scene, Placed(name=name, x=x, y=y, side=USUAL_SIDE))
-        if room(slot) >= 0:
-            return slot
-    for side in range(USUAL_SIDE, MIN_SIDE - 1, -4):
-        corners = [
-            (x, y) for y in range(0, height - side + 1, 4) for x in range(0, width - side + 1, 4)
-        ]
+    for side, corners in _corners(scene):
         spots = [_within(scene, Placed(name=name, x=x, y=y, side=side)) for x, y in corners]
         free = [spot for spot in spots if room(spot) >= 0]
         if free:
             return max(free, key=merit)
     return max(spots, key=room)  # nowhere free: where it covers least
+
+
+def _corners(scene: Scene) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Places to try, the preferred ones first: a side and top left corners, in pixels."""
+    if len(scene.objects) < 2:
+        longer, shorter = max(scene.size), min(scene.size)
+        slots = [
+            (round(third * longer - USUAL_SIDE / 2), (shorter - USUAL_SIDE) // 2)
+            for third in (0.27, 0.73)
+        ]
+        yield USUAL_SIDE, [slot[::-1] if scene.height > scene.width else slot for slot in slots]
+    for side in range(USUAL_SIDE, MIN_SIDE - 1, -4):
+        columns, rows = (range(0, length - side + 1, 4) for length in scene.size)
+        yield side, [(x, y) for y in rows for x in columns]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from labkit.world.scenes import Scene
 
 RELATIONS = {"left_of": "left of", "right_of": "right of", "above": "above", "below": "below"}
@@ -82,11 +84,11 @@ def sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:]}."
 
 
-def listed(scene: Scene) -> str:
+def listed(scene: Scene, numbers: Sequence[str] = NUMBERS) -> str:
     """What stands in the scene from left to right, such as ``"two cats and an apple"``."""
     counts = {kind: len(scene.named(kind)) for kind in scene.kinds}
     *others, last = (
-        article(kind) if count == 1 else f"{NUMBERS[count]} {plural(kind)}"
+        article(kind) if count == 1 else f"{numbers[count]} {plural(kind)}"
         for kind, count in counts.items()
     )
     return f"{', '.join(others)} and {last}" if others else last

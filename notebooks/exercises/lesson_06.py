@@ -1,4 +1,4 @@
-"""Exercises and quiz of notebook 06: packing for a tile, the inner loop of the i8mm kernel in C, and where GEMM begins to pay."""
+"""Exercises and quiz of notebook 06: packing, the i8mm kernel's inner loop in C, GEMM."""
 
 from __future__ import annotations
 
@@ -9,17 +9,9 @@ from typing import Any
 import numpy as np
 
 from labkit.base.errors import KernelError
-from labkit.lessons.cards import read_quiz
-from labkit.lessons.exercise import (
-    Attempt,
-    Exercise,
-    Untried,
-    array_of,
-    describe,
-    near,
-    read_mistakes,
-    whole_number,
-)
+from labkit.lessons.diagnosis import Untried, array_of, describe, near, whole_number
+from labkit.lessons.exercise import Attempt, Exercise, read_mistakes
+from labkit.lessons.quizzes import read_quiz
 
 RNG = np.random.default_rng(2)
 BLOCKS = [
@@ -45,9 +37,16 @@ def examine_pack(attempt: Attempt) -> None:
         i, output, j = at // 32, at // 8 % 4, at % 8
         low, high = codes[output, 8 * i + j], codes[output, 16 + 8 * i + j]
         raise attempt.wrong(
-            "other", at=at, answer=int(answer[at]), expected=int(expected[at]), output=output, low=low, high=high,
-            first=8 * i + j, second=16 + 8 * i + j,
-        )  # fmt: skip
+            "other",
+            at=at,
+            answer=int(answer[at]),
+            expected=int(expected[at]),
+            output=output,
+            low=low,
+            high=high,
+            first=8 * i + j,
+            second=16 + 8 * i + j,
+        )
 
 
 PACK = Exercise(
@@ -57,17 +56,31 @@ PACK = Exercise(
     usage="pack_block(codes)",
     examine=examine_pack,
     why_right=(
-        "One load of 16 bytes brings eight columns of two outputs, which is half of what an `smmla` multiplies, and twice: once in the "
-        "low halves, once in the high ones. A shift by four or a mask turns either into int8 at once. Nothing is shuffled in the loop, "
-        "because it was shuffled here, once, when the weights were loaded: that is what packing is for. And both halves come out as "
-        "sixteen times the value, which costs nothing, for the scale was divided by sixteen."
+        "One load of 16 bytes brings eight columns of two outputs, which is half of what an "
+        "`smmla` multiplies, and twice: once in the low halves, once in the high ones. A shift "
+        "by four or a mask turns either into int8 at once. Nothing is shuffled in the loop, "
+        "because it was shuffled here, once, when the weights were loaded: that is what "
+        "packing is for. And both halves come out as sixteen times the value, which costs "
+        "nothing, for the scale was divided by sixteen."
     ),
     hints=(
-        "Begin with `nibbles = codes ^ 8`, and take the two halves apart: columns 0 to 15 go low, columns 16 to 31 go high, `<< 4`.",
-        "Now you have 4 outputs by 16 bytes. Which eight of them come first? Columns 0 to 7 of output 0, then 0 to 7 of output 1, …",
-        "`.reshape(4, 2, 8)` is output, i, j. The order wanted is i, output, j: `.transpose(1, 0, 2).reshape(64)`.",
+        (
+            "Begin with `nibbles = codes ^ 8`, and take the two halves apart: columns 0 to 15 go "
+            "low, columns 16 to 31 go high, `<< 4`."
+        ),
+        (
+            "Now you have 4 outputs by 16 bytes. Which eight of them come first? Columns 0 to 7 of "
+            "output 0, then 0 to 7 of output 1, …"
+        ),
+        (
+            "`.reshape(4, 2, 8)` is output, i, j. The order wanted is i, output, j: `.transpose(1, "
+            "0, 2).reshape(64)`."
+        ),
     ),
-    task="Codes (4, 32), whole numbers 0 to 15, as 64 bytes: byte [i][output][j] has columns 8i+j (low half) and 16+8i+j (high half).",
+    task=(
+        "Codes (4, 32), whole numbers 0 to 15, as 64 bytes: byte [i][output][j] has columns 8i+j "
+        "(low half) and 16+8i+j (high half)."
+    ),
     solution_source="""\
 def pack_block(codes):
     nibbles = codes ^ 8                              # 4 bits of code - 8, as two's complement
@@ -75,23 +88,29 @@ def pack_block(codes):
     return both.reshape(4, 2, 8).transpose(1, 0, 2).reshape(64).astype("uint8")
 """,
     mistakes=read_mistakes("""
-not_centred: return (codes[:, :16] | codes[:, 16:] << 4).reshape(4, 2, 8).transpose(1, 0, 2).reshape(64)
-    You pack the codes themselves. The kernel reads a nibble as a number from -8 to 7: flip its highest bit, `codes ^ 8`, which is code - 8
-    as two's complement of four bits.
+not_centred: return (codes[:, :16] | codes[:, 16:] << 4).reshape(4, 2, 8).transpose(1, 0, 2)\
+.reshape(64)
+    You pack the codes themselves. The kernel reads a nibble as a number from -8 to 7: flip its
+    highest bit, `codes ^ 8`, which is code - 8 as two's complement of four bits.
 row_by_row: return ((codes ^ 8)[:, :16] | (codes ^ 8)[:, 16:] << 4).reshape(64)
-    Your halves are right and the tile's order is not: all 16 bytes of output 0 come first. Then a load of 16 bytes brings one output; smmla
-    wants two. Eight bytes of each output, one after the other.
-neighbours: return ((codes ^ 8)[:, ::2] | (codes ^ 8)[:, 1::2] << 4).reshape(4, 2, 8).transpose(1, 0, 2).reshape(64)
-    You put neighbours, columns 0 and 1, into one byte. Then a shift leaves every other column, and the activations would have to be
-    shuffled to match. Put column 16 above column 0.
-swapped: return ((codes ^ 8)[:, 16:] | (codes ^ 8)[:, :16] << 4).reshape(4, 2, 8).transpose(1, 0, 2).reshape(64)
+    Your halves are right and the tile's order is not: all 16 bytes of output 0 come first. Then a
+    load of 16 bytes brings one output; smmla wants two. Eight bytes of each output, one after the
+    other.
+neighbours: return ((codes ^ 8)[:, ::2] | (codes ^ 8)[:, 1::2] << 4).reshape(4, 2, 8).transpose(1, \
+0, 2).reshape(64)
+    You put neighbours, columns 0 and 1, into one byte. Then a shift leaves every other column, and
+    the activations would have to be shuffled to match. Put column 16 above column 0.
+swapped: return ((codes ^ 8)[:, 16:] | (codes ^ 8)[:, :16] << 4).reshape(4, 2, 8).transpose(1, 0, \
+2).reshape(64)
     Low and high half are exchanged: columns 0 to 15 belong into the low halves.
-outputs_last: return ((codes ^ 8)[:, :16] | (codes ^ 8)[:, 16:] << 4).reshape(4, 2, 8).transpose(1, 2, 0).reshape(64)
-    You put the four outputs of one column side by side. That suits a kernel that takes four outputs and one column at a time; smmla goes
-    eight columns deep: eight columns of an output lie together.
+outputs_last: return ((codes ^ 8)[:, :16] | (codes ^ 8)[:, 16:] << 4).reshape(4, 2, 8)\
+.transpose(1, 2, 0).reshape(64)
+    You put the four outputs of one column side by side. That suits a kernel that takes four outputs
+    and one column at a time; smmla goes eight columns deep: eight columns of an output lie
+    together.
 other: return np.zeros(64, np.uint8)
-    Byte {at} is {answer}, expected {expected}: it belongs to output {output}, with column {first} (code {low}) in its low half and column
-    {second} (code {high}) in its high half.
+    Byte {at} is {answer}, expected {expected}: it belongs to output {output}, with column {first}
+    (code {low}) in its low half and column {second} (code {high}) in its high half.
 type: return list(range(64))
 shape: return np.zeros((4, 16), np.uint8)
 """),
@@ -180,11 +199,17 @@ def variants(problem: Any) -> dict[str, np.ndarray]:
         return dots.reshape(rows, -1, 4, width // 32)[:, :, [0, 1, 1, 2]].reshape(dots.shape)
 
     return {
-        "right": total(signed), "no_zero_point": total(signed, offset=0), "operands": total(signed, order=exchanged),
-        "tile_order": total(signed, order=one_too_few), "halves": total(halves), "not_shifted": total(signed, times=1 / 16),
-        "unsigned": total(unsigned, times=1 / 16), "unsigned_at_top": total(unsigned),
-        "no_multiply": total(signed, times=0), "all_zero": total(signed, times=0, offset=0),
-    }  # fmt: skip
+        "right": total(signed),
+        "no_zero_point": total(signed, offset=0),
+        "operands": total(signed, order=exchanged),
+        "tile_order": total(signed, order=one_too_few),
+        "halves": total(halves),
+        "not_shifted": total(signed, times=1 / 16),
+        "unsigned": total(unsigned, times=1 / 16),
+        "unsigned_at_top": total(unsigned),
+        "no_multiply": total(signed, times=0),
+        "all_zero": total(signed, times=0, offset=0),
+    }
 
 
 def examine_inner_loop(attempt: Attempt) -> None:
@@ -192,7 +217,7 @@ def examine_inner_loop(attempt: Attempt) -> None:
     if not isinstance(inner, str):
         raise attempt.wrong("type", received=describe(inner))
     try:
-        found = outcome(inner)
+        results = outcome(inner)
     except KernelError as error:
         said = str(error).replace("`", "'")
         if "Type: " in said:
@@ -210,22 +235,22 @@ def examine_inner_loop(attempt: Attempt) -> None:
     expected = [variants(problem) for problem in problems()]
     for kind in expected[0]:
         if all(
-            np.allclose(result, told[kind], rtol=1e-3, atol=1e-3)
-            for result, told in zip(found, expected, strict=True)
+            np.allclose(result, known[kind], rtol=1e-3, atol=1e-3)
+            for result, known in zip(results, expected, strict=True)
         ):
             if kind == "right":
                 return
             raise attempt.wrong("unsigned" if kind == "unsigned_at_top" else kind)
     wrong = np.mean(
         [
-            ~np.isclose(result, told["right"], rtol=1e-3, atol=1e-3)
-            for result, told in zip(found[2:], expected[2:], strict=True)
+            ~np.isclose(result, known["right"], rtol=1e-3, atol=1e-3)
+            for result, known in zip(results[2:], expected[2:], strict=True)
         ]
     )
     raise attempt.wrong(
         "other",
         share=f"{wrong:.0%}",
-        answer=f"{found[0][0, 0]:.3f}",
+        answer=f"{results[0][0, 0]:.3f}",
         expected=f"{expected[0]['right'][0, 0]:.3f}",
     )
 
@@ -247,18 +272,27 @@ INNER_LOOP = Exercise(
     usage="inner_loop()",
     examine=examine_inner_loop,
     why_right=(
-        "Unpack, multiply, correct. The unpacked weights serve all pairs of rows before the next ones are loaded, so with eight rows "
-        "four `smmla` share one shift or mask. The sums `tile[i][j]` are whole numbers, and stay in registers for a block. Then the "
-        "block's scale makes them float, and its offset times the sum of the activations corrects for the zero point: once for four "
-        "outputs, not once for each weight."
+        "Unpack, multiply, correct. The unpacked weights serve all pairs of rows before the "
+        "next ones are loaded, so with eight rows four `smmla` share one shift or mask. The "
+        "sums `tile[i][j]` are whole numbers, and stay in registers for a block. Then the "
+        "block's scale makes them float, and its offset times the sum of the activations "
+        "corrects for the zero point: once for four outputs, not once for each weight."
     ),
     hints=(
         (
-            "Four steps of eight columns, two pairs of outputs: load 16 bytes at `w->nibbles[step % 2][2 * j]`. Steps 0 and 1 are in "
-            "the low halves, `vshlq_n_s8(bytes, 4)`; 2 and 3 in the high ones, `vandq_s8(bytes, vdupq_n_s8(-16))`."
+            "Four steps of eight columns, two pairs of outputs: load 16 bytes at "
+            "`w->nibbles[step % 2][2 * j]`. Steps 0 and 1 are in the low halves, "
+            "`vshlq_n_s8(bytes, 4)`; 2 and 3 in the high ones, `vandq_s8(bytes, "
+            "vdupq_n_s8(-16))`."
         ),
-        "For each pair of rows: `tile[i][j] = vmmlaq_s32(tile[i][j], two_rows(a, next, i, step), weights)`. The rows come first.",
-        "Then for each row `k`: the whole numbers as float times `vld1q_f32(w->scale)`, plus `vld1q_f32(w->offset)` times `sums(…)`.",
+        (
+            "For each pair of rows: `tile[i][j] = vmmlaq_s32(tile[i][j], two_rows(a, next, i, "
+            "step), weights)`. The rows come first."
+        ),
+        (
+            "Then for each row `k`: the whole numbers as float times `vld1q_f32(w->scale)`, plus "
+            "`vld1q_f32(w->offset)` times `sums(…)`."
+        ),
     ),
     task="The C text between the two marks: unpack, multiply, correct. Return it as one string.",
     solution_source=f'def inner_loop():\n    return """{SOLUTION}"""\n',
@@ -266,54 +300,66 @@ INNER_LOOP = Exercise(
         "no_zero_point": (
             body(("    total[k] += vld1q_f32(w->offset) * sum;\n", "    (void)sum;\n")),
             (
-                "The zero-point correction is missing. Your result is the scaled product of the codes minus 8; what a weight is at "
-                "code 8, `w->offset`, times the sum of the block's activations still has to be added."
+                "The zero-point correction is missing. Your result is the scaled product of "
+                "the codes minus 8; what a weight is at code 8, `w->offset`, times the sum of "
+                "the block's activations still has to be added."
             ),
         ),
         "unsigned": (
             body(
                 (
                     UNPACK,
-                    "step < 2 ? vandq_s8(bytes, vdupq_n_s8(15)) : vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(bytes), 4))",
+                    (
+                        "step < 2 ? vandq_s8(bytes, vdupq_n_s8(15)) : "
+                        "vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(bytes), 4))"
+                    ),
                 )
             ),
             (
-                "You read the nibbles as unsigned, 0 to 15. They are two's complement, -8 to 7: shift the low ones to the top of the "
-                "byte with `vshlq_n_s8`, so that their sign bit becomes the byte's."
+                "You read the nibbles as unsigned, 0 to 15. They are two's complement, -8 to "
+                "7: shift the low ones to the top of the byte with `vshlq_n_s8`, so that their "
+                "sign bit becomes the byte's."
             ),
         ),
         "not_shifted": (
             body((UNPACK, "step < 2 ? vshrq_n_s8(vshlq_n_s8(bytes, 4), 4) : vshrq_n_s8(bytes, 4)")),
             (
-                "Your weights are right, and the result is a sixteenth too small in its product: `w->scale` was divided by 16 because "
-                "the kernel leaves each weight where it is, at the top of its byte. Leave out the shift back: it is one instruction "
-                "less, too."
+                "Your weights are right, and the result is a sixteenth too small in its "
+                "product: `w->scale` was divided by 16 because the kernel leaves each weight "
+                "where it is, at the top of its byte. Leave out the shift back: it is one "
+                "instruction less, too."
             ),
         ),
         "operands": (
             body(("two_rows(a, next, i, step), weights", "weights, two_rows(a, next, i, step)")),
             (
-                "The tile lies the wrong way round: rows and outputs are exchanged in each two by two. In `vmmlaq_s32(sums, x, y)` x "
-                "gives the rows of the tile and y its columns: first the activations, then the weights."
+                "The tile lies the wrong way round: rows and outputs are exchanged in each two "
+                "by two. In `vmmlaq_s32(sums, x, y)` x gives the rows of the tile and y its "
+                "columns: first the activations, then the weights."
             ),
         ),
         "tile_order": (
             body(("[step % 2][2 * j]", "[step % 2][j]")),
             (
-                "Wrong tile order: your second load begins at output 1, so outputs 1 and 2 are multiplied where 2 and 3 should be. A "
-                "load of 16 bytes takes two outputs: the next one begins at `2 * j`."
+                "Wrong tile order: your second load begins at output 1, so outputs 1 and 2 are "
+                "multiplied where 2 and 3 should be. A load of 16 bytes takes two outputs: the "
+                "next one begins at `2 * j`."
             ),
         ),
         "halves": (
             body((UNPACK, "step < 2 ? vandq_s8(bytes, vdupq_n_s8(-16)) : vshlq_n_s8(bytes, 4)")),
             (
-                "The halves are exchanged: steps 0 and 1, columns 0 to 15, are in the low halves of the bytes, which a shift by four "
-                "brings up; steps 2 and 3 are in the high ones."
+                "The halves are exchanged: steps 0 and 1, columns 0 to 15, are in the low "
+                "halves of the bytes, which a shift by four brings up; steps 2 and 3 are in "
+                "the high ones."
             ),
         ),
         "no_multiply": (
             body(("    total[k] += vld1q_f32(w->scale) * dot;\n", "    (void)dot;\n")),
-            "Only the zero-point correction arrives. Are the sums in `tile` scaled and added to `total[k]`?",
+            (
+                "Only the zero-point correction arrives. Are the sums in `tile` scaled and added "
+                "to `total[k]`?"
+            ),
         ),
         "all_zero": (
             "return 'for (int k = 0; k < pairs; k++) {}'",
@@ -322,8 +368,9 @@ INNER_LOOP = Exercise(
         "other": (
             body(("[step % 2][2 * j]", "[0][2 * j]")),
             (
-                "{share} of the results are wrong, and as no usual mistake would make them: the first is {answer}, expected "
-                "{expected}. Does each of the four steps read its own columns, and each row `k` its own sum?"
+                "{share} of the results are wrong, and as no usual mistake would make them: "
+                "the first is {answer}, expected {expected}. Does each of the four steps read "
+                "its own columns, and each row `k` its own sum?"
             ),
         ),
         "compile": (body(("vmmlaq_s32", "vmmla_s32")), "It does not compile: {said}."),
@@ -341,7 +388,7 @@ CROSSINGS = ((20436, 37292), (100, 390), (100, 150), (100, 100), (7, 27), (10, 2
 
 
 def first_rows(gemv: int, tile: int) -> int:
-    """The smallest number of rows for which tiles of four rows take fewer instructions than row after row."""
+    """The smallest number of rows for which tiles of four take fewer instructions."""
     return next(rows for rows in range(1, 100) if -(-rows // 4) * tile < rows * gemv)
 
 
@@ -360,16 +407,26 @@ CROSSOVER = Exercise(
     usage="crossover(gemv, tile)",
     examine=examine_crossover,
     why_right=(
-        "A tile costs the same whether one of its rows is of use or all four, so GEMM has to be cheaper than as many rows of GEMV as "
-        "there are: within the first tile that is the first number of rows with `rows * gemv > tile`. That is why an engine has both "
+        "A tile costs the same whether one of its rows is of use or all four, so GEMM has to "
+        "be cheaper than as many rows of GEMV as there are: within the first tile that is the "
+        "first number of rows with `rows * gemv > tile`. That is why an engine has both "
         "kernels, and takes GEMV for decoding, which has one row, and GEMM for a prompt."
     ),
     hints=(
         "GEMV: every row costs `gemv`. GEMM: every begun tile of four rows costs `tile`.",
-        "Try it: for 1, 2, 3, … rows compare `rows * gemv` with `tiles * tile`. How many tiles do 1, 4, 5 rows take?",
-        "`(rows + 3) // 4` tiles. Return the first number of rows at which GEMM takes strictly fewer instructions.",
+        (
+            "Try it: for 1, 2, 3, … rows compare `rows * gemv` with `tiles * tile`. How many tiles "
+            "do 1, 4, 5 rows take?"
+        ),
+        (
+            "`(rows + 3) // 4` tiles. Return the first number of rows at which GEMM takes strictly "
+            "fewer instructions."
+        ),
     ),
-    task="Smallest number of rows at which tiles of four rows take fewer instructions than GEMV row by row; tile < 4 * gemv.",
+    task=(
+        "Smallest number of rows at which tiles of four rows take fewer instructions than GEMV row "
+        "by row; tile < 4 * gemv."
+    ),
     solution_source="""\
 def crossover(gemv, tile):
     rows = 1
@@ -379,15 +436,19 @@ def crossover(gemv, tile):
 """,
     mistakes=read_mistakes("""
 shared: return next(m for m in range(1, 100) if m * tile / 4 < m * gemv)
-    You share a tile's cost among its rows even where it has fewer than four. A tile with one row of use costs as much as a full one.
+    You share a tile's cost among its rows even where it has fewer than four. A tile with one row of
+    use costs as much as a full one.
 equal: return next(m for m in range(1, 100) if (m + 3) // 4 * tile <= m * gemv)
-    You stop where both cost the same, as a division rounded up does. Asked is where GEMM takes fewer.
+    You stop where both cost the same, as a division rounded up does. Asked is where GEMM takes
+    fewer.
 full: return 4
-    You wait until a tile is full. GEMM pays as soon as the tile costs less than its rows one by one.
+    You wait until a tile is full. GEMM pays as soon as the tile costs less than its rows one by
+    one.
 rounded_down: return max(1, tile // gemv)
     You divide and round down: at that number of rows GEMV is still cheaper, or at best as cheap.
 other: return 2
-    For {gemv} instructions a row and {tile} a tile your function gives {answer}. Expected {expected}.
+    For {gemv} instructions a row and {tile} a tile your function gives {answer}. Expected
+    {expected}.
 float: return tile / gemv + 1
 type: return "four"
 """),
@@ -417,7 +478,8 @@ For one row, the i8mm kernel takes exactly as many instructions as the dotprod k
 - The compiler turned smmla into sdot
     The counts say otherwise: one has smmla and no sdot.
 - The weights have to be read either way
-    They have, and eight rows share that reading; but here the multiplications themselves are as many.
+    They have, and eight rows share that reading; but here the multiplications themselves are as
+    many.
 + Half of each tile is wasted: 16 of its 32 multiply-adds are of use, which is what an sdot does
     A tile has two rows, and there is but one.
 A static model says 18 multiply-adds a cycle for a kernel. What do you know?
@@ -425,7 +487,8 @@ A static model says 18 multiply-adds a cycle for a kernel. What do you know?
     Nobody ran it. Caches, memory and what else the machine does are not in the model.
 - Nothing, it is only a model
     It names the busiest port, and what could not be faster whatever the memory does.
-+ What the core's ports allow if every load hits the first cache: a bound, and a guess at what sets it
++ What the core's ports allow if every load hits the first cache: a bound, and a guess at what \
+sets it
     It says where to look, and never replaces a measurement.
 """,
 )

@@ -69,7 +69,7 @@ def test_a_quiz_by_keyboard(open_notebook: Callable[..., OpenNotebook]) -> None:
         expect(questions.nth(i)).to_contain_text("✔ Right.")
     expect(notebook.page.get_by_role("status").filter(has_text="this quiz is done")).to_be_visible()
     assert notebook.kernel(
-        "sorted(__import__('labkit.lessons.store', fromlist=['']).load().quizzes)"
+        "sorted(__import__('labkit.lessons.store', fromlist=['']).load().done)"
     ) == ["00"]
     assert notebook.errors() == []
 

@@ -1,4 +1,4 @@
-"""Every exercise, proven: the solution passes, the stub is not tried, each known mistake gets its own diagnosis."""
+"""Every exercise, proven: the solution passes, each known mistake gets its own diagnosis."""
 
 from __future__ import annotations
 
