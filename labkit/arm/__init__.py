@@ -1,1 +1,1 @@
-"""What runs on Arm: whether KleidiAI is built, enabled and running, and which instructions are executed."""
+"""What runs on Arm: is KleidiAI built, enabled, running; which instructions are executed."""

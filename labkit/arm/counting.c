@@ -3,7 +3,7 @@
  * exit=on also when it ends (PREFIX.exit), with the mappings of QEMU itself, whose guest addresses are the same
  * as its own (PREFIX.maps).
  *
- * Built by labkit/counting.py, which also turns blocks into functions and classes of instructions. The few
+ * Compiled by plugin.py; snapshots.py turns blocks into functions and classes of instructions. The few
  * prototypes of QEMU's plugin API that are needed stand here, because distributions ship no header for it;
  * they are those of API version 1 (QEMU 6.0 to 8.2, docs/devel/tcg-plugins).
  *

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from matplotlib.axes import Axes
 
-from labkit.arm.counting import Counts
+from labkit.arm.counts import Counts
 from labkit.base.draw import finish, stacked_bars, subplots
 from labkit.base.show import Picture, Table
 
@@ -22,7 +22,7 @@ LOOKS = {
     "branch": ("branches", "#e6e6e6", ""),
     "scalar": ("addresses, counters", "#f1f1f1", ""),
 }
-"""Name, colour and hatch of each class: what multiplies is dark and hatched, to be found in grey print as well."""
+"""Name, colour, hatch of each class. What multiplies is dark and hatched, for grey print."""
 
 
 class Counted(Protocol):
@@ -54,12 +54,12 @@ def class_bars(
 
 
 def ladder(rungs: Sequence[Counted]) -> Picture:
-    """Stacked bars of millions of executed instructions: one panel for each part, one bar for each rung.
+    """Bars of millions of executed instructions: a panel for each part, a bar for each rung.
 
     Parameters
     ----------
     rungs
-        From `labkit.arm.ladder.ladder`, or builds from `labkit.bench.builds`; all of the same
+        From `labkit.arm.counting.ladder`, or builds from `labkit.bench.builds`; all of the same
         parts.
     """
     labels, parts = [rung.label for rung in rungs], rungs[0].parts

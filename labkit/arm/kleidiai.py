@@ -1,9 +1,4 @@
-"""KleidiAI: built, enabled and running are three facts; each is shown with its evidence.
-
-The rules by which MNN 3.6.1 takes a KleidiAI kernel for a layer were read in its
-``source/backend/cpu/kleidiai`` (``canAccelerate``, ``getQIntAccelType``) and
-``source/backend/cpu/compute/ConvolutionFloatFactory.cpp``.
-"""
+"""KleidiAI: built, enabled and running are three facts; each is found out with its evidence."""
 
 from __future__ import annotations
 
@@ -14,9 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.arm import counting
+import msgspec
+
+from labkit.arm import rules
+from labkit.arm.counting import CountingEngine
+from labkit.arm.rules import Layer, Reason
+from labkit.arm.symbols import functions
 from labkit.engine.client import EngineProcess
 from labkit.engine.lanes import Lane
+from labkit.model.manifest import Manifest, read
 from labkit.model.parts import Part, all_parts
 
 INSTRUCTION_SETS = ("i8mm", "dotprod", "NEON", "SME2", "SME", "any")
@@ -31,7 +32,8 @@ DOES = {
     "rhs_imatmul_pack": "pack weights",
     "rhs_dwconv_pack": "pack weights",
 }
-RUNNING = re.compile(r"KleidiAI is running! AccelType is (\w+)")
+"""What a micro-kernel does, by how its name begins, or else by what is in it; the first wins."""
+WORDS = {None: "unknown", True: "yes", False: "no"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,48 +46,21 @@ class Kernel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
-    """A layer with weights, as far as it decides which kernel runs.
-
-    ``columns`` is the width of its input (K), ``block_size`` 0 means one scale for each output, and
-    ``bits`` is None where weights are not quantised.
-    """
-
-    name: str
-    rows: int
-    columns: int
-    kernel: tuple[int, int]
-    group: int
-    bits: int | None
-    block_size: int
-    asymmetric: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reason:
-    """Why KleidiAI does not run, for everything or for some layers."""
-
-    code: str
-    text: str
-    todo: str
-    layers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class Use:
-    """One part of the model: MNN's choice, and where its instructions went.
+    """One part of the model, and where its instructions went.
 
-    ``share`` is the share of executed instructions inside ``kai_*`` functions and ``kernels`` which they were
-    with theirs; both None where instructions are not counted, which is every lane but the emulated one.
+    ``share`` is the share of executed instructions inside ``kai_*`` functions and ``kernels`` which
+    they were with theirs; both None where instructions are not counted, which is every lane but the
+    emulated one.
     """
 
     part: str
-    share: float | None
-    kernels: tuple[tuple[str, float], ...] | None
+    share: float | None = None
+    kernels: tuple[tuple[str, float], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Examination:
     """The three facts for one lane and one model."""
 
     lane: str
@@ -106,82 +81,64 @@ class Report:
 
     @property
     def running(self) -> bool:
-        """Whether MNN took KleidiAI's kernels and, where instructions are counted, some were executed in them."""
-        counted = [use.share for use in self.uses if use.share is not None]
-        return bool(self.accelerated_types) and (not counted or any(counted))
+        """Whether MNN took KleidiAI's kernels and, where it is counted, some were executed."""
+        shares = [use.share for use in self.uses if use.share is not None]
+        return bool(self.accelerated_types) and (not shares or any(shares))
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {
-            "schema": 1,
-            "built": self.built,
-            "enabled": self.hint,
-            "running": self.running,
-            **asdict(self),
-        }
+        facts = {"built": self.built, "enabled": self.hint, "running": self.running}
+        return {"schema": 1, **facts, **asdict(self)}
 
     def rows(self) -> list[tuple[str, str, str]]:
         """The facts with their evidence: name, answer, evidence."""
-        sets = Counter(k.instruction_set for k in self.kernels or ())
-        told = ", ".join(f"{name} {sets[name]}" for name in INSTRUCTION_SETS if sets[name])
-        unread = "the library's symbols could not be read (it is no ELF file, or stripped)"
+        sets = Counter(kernel.instruction_set for kernel in self.kernels or ())
+        counted = ", ".join(f"{name} {sets[name]}" for name in INSTRUCTION_SETS if sets[name])
+        symbols = {
+            None: "the library's symbols could not be read (it is no ELF file, or stripped)",
+            False: "no kai_ function in MNN's library",
+            True: f"{len(self.kernels or ())} micro-kernels: {counted}",
+        }
+        hint = f"hint CPU_ENABLE_KLEIDIAI = {int(self.hint)} on each module before it was loaded"
+        types = ", ".join(self.accelerated_types) or "nothing of KleidiAI"
         rows = [
-            ("built", _word(self.built), f"{len(self.kernels or ())} micro-kernels: {told}" if self.kernels else
-             unread if self.kernels is None else "no kai_ function in MNN's library"),
-            ("enabled", _word(self.hint), f"hint CPU_ENABLE_KLEIDIAI = {int(self.hint)} on each module before it was loaded"),
-            ("running", _word(self.running), "MNN says: " + (", ".join(self.accelerated_types) or "nothing of KleidiAI")),
-        ]  # fmt: skip
-        for use in self.uses:
-            if use.share is None:
-                rows.append(
-                    (
-                        f"  {use.part}",
-                        "not counted",
-                        "instructions are counted in the emulated lane only",
-                    )
-                )
-            else:
-                names = "; ".join(f"{name} {share:.0%}" for name, share in (use.kernels or ())[:2])
-                rows.append(
-                    (
-                        f"  {use.part}",
-                        f"{use.share:.0%}",
-                        "of instructions inside kai_ functions" + (f": {names}" if names else ""),
-                    )
-                )
+            ("built", WORDS[self.built], symbols[self.built]),
+            ("enabled", WORDS[self.hint], hint),
+            ("running", WORDS[self.running], f"MNN says: {types}"),
+            *map(_use_row, self.uses),
+        ]
         if self.chat_types is not None:
-            said = "MNN-LLM sets no hint, so a chat through this library "
-            said += (
+            chat = (
                 f"uses {', '.join(self.chat_types)}: built with MNN_KLEIDIAI_DEFAULT_ON"
                 if self.chat_types
                 else "never uses KleidiAI"
             )
-            rows.append(("in a chat", _word(bool(self.chat_types)), said))
+            said = f"MNN-LLM sets no hint, so a chat through this library {chat}"
+            rows.append(("in a chat", WORDS[bool(self.chat_types)], said))
         return rows
 
     def __str__(self) -> str:
-        features = (
-            "could not be read"
-            if self.features is None
-            else ", ".join(self.features) or "none that matter here"
-        )
+        features = ", ".join(self.features or ()) or "none that matter here"
         lines = [
-            f"KleidiAI, {self.lane}, MNN {self.machine['mnn']}; the CPU has, as MNN sees it: {features}",
+            f"KleidiAI, {self.lane}, MNN {self.machine['mnn']}; the CPU has, as MNN sees it: "
+            + ("could not be read" if self.features is None else features),
             "",
+            *(f"{name:10} {answer:11} {evidence}" for name, answer, evidence in self.rows()),
         ]
-        lines += [f"{name:10} {answer:11} {evidence}" for name, answer, evidence in self.rows()]
         for reason in self.reasons:
-            which = (
-                f"not in {len(reason.layers)} of {self.layers} layers"
-                if reason.layers
-                else "why not"
-            )
+            some = f"not in {len(reason.layers)} of {self.layers} layers"
+            which = some if reason.layers else "why not"
             lines += [f"{which}: {reason.text}", f"  → {reason.todo}"]
         return "\n".join(lines)
 
 
-def _word(fact: bool | None) -> str:
-    return "unknown" if fact is None else "yes" if fact else "no"
+def _use_row(use: Use) -> tuple[str, str, str]:
+    if use.share is None:
+        evidence = "instructions are counted in the emulated lane only"
+        return f"  {use.part}", "not counted", evidence
+    most = "; ".join(f"{name} {share:.0%}" for name, share in (use.kernels or ())[:2])
+    evidence = f"of instructions inside kai_ functions{most and f': {most}'}"
+    return f"  {use.part}", f"{use.share:.0%}", evidence
 
 
 def kernel(function: str) -> Kernel | None:
@@ -189,7 +146,8 @@ def kernel(function: str) -> Kernel | None:
 
     Examples
     --------
-    >>> kernel("kai_run_matmul_clamp_f32_qsi8d32p4x8_qai4c32p4x8_8x4_neon_i8mm").instruction_set
+    >>> name = "kai_run_matmul_clamp_f32_qsi8d32p4x8_qai4c32p4x8_8x4_neon_i8mm"
+    >>> kernel(name).instruction_set
     'i8mm'
     >>> kernel("kai_get_m_step_lhs_pack_f32p2vlx1_f32_sme") is None
     True
@@ -197,130 +155,44 @@ def kernel(function: str) -> Kernel | None:
     if not function.startswith("kai_run_"):
         return None
     name = function.removeprefix("kai_run_")
-    does = next((text for start, text in DOES.items() if name.startswith(start)), None)
-    does = does or next((text for start, text in DOES.items() if f"_{start}_" in name), "other")
+    begins = (does for start, does in DOES.items() if name.startswith(start))
+    has = (does for middle, does in DOES.items() if f"_{middle}_" in name)
     ends = {"sme2": "SME2", "sme": "SME", "i8mm": "i8mm", "dotprod": "dotprod", "neon": "NEON"}
     words = name.split("_")
     return Kernel(
         name=name,
-        does=does,
+        does=(*begins, *has, "other")[0],
         instruction_set=next((ours for theirs, ours in ends.items() if theirs in words), "any"),
     )
 
 
 def kernels(library: Path) -> tuple[Kernel, ...] | None:
-    """The micro-kernels inside a library, by its ELF symbols; None if it has no symbols to read."""
-    names = counting.function_names(library)
-    if names is None:
+    """The micro-kernels in a library, by its ELF symbols; None if it has no symbols to read."""
+    known = functions(library)
+    if known is None:
         return None
-    return tuple(
-        sorted(
-            {k for k in map(kernel, names) if k},
-            key=lambda k: (INSTRUCTION_SETS.index(k.instruction_set), k.does, k.name),
-        )
-    )
+    entries = {entry for entry in map(kernel, known.names) if entry}
+    order = INSTRUCTION_SETS.index
+    return tuple(sorted(entries, key=lambda k: (order(k.instruction_set), k.does, k.name)))
+
+
+def accelerated_types(log: str) -> tuple[str, ...]:
+    """For which kinds of layers MNN says that it took KleidiAI, in what it printed.
+
+    >>> accelerated_types("KleidiAI is running! AccelType is QI4_ASYM_BLKQT_F32.")
+    ('QI4_ASYM_BLKQT_F32',)
+    """
+    return tuple(dict.fromkeys(re.findall(r"KleidiAI is running! AccelType is (\w+)", log)))
 
 
 def layers(engine: EngineProcess, files: Iterable[Path]) -> tuple[Layer, ...]:
     """The layers with weights of some .mnn files."""
-    found = []
-    for file in files:
-        for op in engine.request("graph", file=str(file))["ops"]:
-            if about := op["layer"]:
-                blocks, columns = about.pop("blocks"), about["columns"]
-                found.append(
-                    Layer(
-                        name=op["name"],
-                        block_size=columns // blocks if blocks > 1 else 0,
-                        **{**about, "kernel": tuple(about["kernel"])},
-                    )
-                )
-    return tuple(found)
-
-
-def obstacle(layer: Layer, *, precision: str = "normal") -> tuple[str, str, str] | None:
-    """Why MNN takes no KleidiAI kernel for a layer even where all else fits: code, text, what to do; None if nothing is in the way."""
-    if layer.kernel != (1, 1):
-        return (
-            "kernel",
-            f"it is a {layer.kernel[0]}×{layer.kernel[1]} convolution; only 1×1 (linear layers) are taken",
-            "nothing: MNN's own kernel runs it",
-        )
-    if layer.group != 1:
-        return "group", "its channels are grouped", "nothing: MNN's own kernel runs it"
-    if layer.bits != 4:
-        have = "not quantised" if layer.bits is None else f"{layer.bits}-bit"
-        return (
-            "bits",
-            f"its weights are {have}; KleidiAI's kernels in MNN are for 4 bits",
-            "convert with --weight-bits 4 --vision-bits 4",
-        )
-    if not layer.asymmetric and layer.block_size:
-        return (
-            "block",
-            "symmetric weights in blocks: MNN has no KleidiAI kernel for them",
-            "convert without --symmetric, or with --block-size 0",
-        )
-    if not layer.asymmetric and precision == "low":
-        return (
-            "block",
-            "symmetric weights in float16: MNN has no KleidiAI kernel for them",
-            "convert without --symmetric",
-        )
-    if (layer.block_size or layer.columns) % 32:
-        what = (
-            f"blocks of {layer.block_size}" if layer.block_size else f"inputs {layer.columns} wide"
-        )
-        return (
-            "width",
-            f"{what}: the kernels need a multiple of 32",
-            "make its input a multiple of 32 wide",
-        )
-    return None
-
-
-def reasons(
-    *,
-    built: bool | None,
-    hint: bool,
-    features: Sequence[str] | None,
-    memory: str,
-    precision: str,
-    model: Sequence[Layer],
-) -> tuple[Reason, ...]:
-    """Why KleidiAI does not run, all that is in the way; empty if nothing is."""
-    found = []
-    if built is False:
-        found.append(Reason(code="not built", text="this MNN has no KleidiAI in it: it is only compiled for AArch64",
-                            todo="use an Arm machine, or the emulated lane: labkit kleidiai --lane emulated"))  # fmt: skip
-    if not hint:
-        found.append(
-            Reason(
-                code="hint",
-                text="the runtime hint CPU_ENABLE_KLEIDIAI is not set",
-                todo="set the hint before loading; leave out --off",
-            )
-        )
-    if (
-        built is not False
-        and features is not None
-        and not ({"dotprod", "i8mm"} <= set(features) or "sme2" in features)
-    ):
-        lacking = " and ".join(f for f in ("dotprod", "i8mm") if f not in features)
-        found.append(Reason(code="cpu", text=f"this CPU has no {lacking}; MNN takes KleidiAI only with dotprod and i8mm, or with SME2",
-                            todo="use a CPU that has both; in the emulated lane --cpu max"))  # fmt: skip
-    if memory != "low":
-        found.append(Reason(code="memory", text=f"memory mode {memory!r} unpacks the weights to float32 before they are used",
-                            todo="load with memory mode low"))  # fmt: skip
-    grouped: dict[tuple[str, str, str], list[str]] = {}
-    for layer in model:
-        if why := obstacle(layer, precision=precision):
-            grouped.setdefault(why, []).append(layer.name)
-    found += [
-        Reason(code=code, text=text, todo=todo, layers=tuple(names))
-        for (code, text, todo), names in grouped.items()
-    ]
-    return tuple(found)
+    return tuple(
+        msgspec.convert({"name": op["name"], **op["layer"]}, Layer)
+        for file in files
+        for op in engine.request("graph", file=str(file))["ops"]
+        if op["layer"]
+    )
 
 
 def examine(
@@ -332,8 +204,8 @@ def examine(
     precision: str = "normal",
     parts: Sequence[Part] | None = None,
     chat: bool = True,
-    on_step: Callable[[str], None] | None = None,
-) -> Report:
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Examination:
     """Find out whether KleidiAI is built, enabled and running.
 
     Parameters
@@ -358,66 +230,64 @@ def examine(
     ModelError, LaneNotReady, EngineCrashed
         Nothing could be found out.
     """
-    from labkit.model.manifest import read
-
-    about, tell = read(model), on_step or (lambda _: None)
-    chosen = tuple(parts or all_parts(model))
-    tell("symbols of MNN's library")
-    found = kernels(lane.library)
+    manifest, parts = read(model), parts or all_parts(model)
+    on_step("symbols of MNN's library")
+    inside = kernels(lane.library)
     uses = []
-    with EngineProcess(lane) if lane.may_be_timed else counting.CountingEngine(lane) as engine:
-        for part in chosen:
-            tell(f"{part.name}, {part.size}")
-            if isinstance(engine, counting.CountingEngine):
-                counts = engine.count(part, kleidiai=hint, memory=memory, precision=precision)
-                inside = [
-                    (name, n / counts.total)
-                    for (_, name), n in counts.by_function()
-                    if name.startswith("kai_")
-                ]
-                uses.append(Use(part=part.name, share=counts.share("kai_"), kernels=tuple(inside)))
-            else:
-                part.load(engine, kleidiai=hint, memory=memory, precision=precision)
-                part.forward(engine)
-                uses.append(Use(part=part.name, share=None, kernels=None))
-        log, features = engine.log.read_text(errors="replace"), engine.features
-        all_layers = layers(engine, dict.fromkeys(part.file for part in chosen))
-        machine = engine.machine
-    return Report(
+    with EngineProcess(lane) if lane.may_be_timed else CountingEngine(lane) as engine:
+        for part in parts:
+            on_step(f"{part.name}, {part.size}")
+            uses.append(_use(engine, part, kleidiai=hint, memory=memory, precision=precision))
+        log, features, machine = _log(engine), engine.features, engine.machine
+        model_layers = layers(engine, dict.fromkeys(part.file for part in parts))
+    if chat:
+        on_step("one token through MNN-LLM")
+    return Examination(
         lane=lane.label,
         machine=machine,
         features=features,
-        kernels=found,
+        kernels=inside,
         hint=hint,
-        accelerated_types=tuple(dict.fromkeys(RUNNING.findall(log))),
-        chat_types=_chat_types(model, lane, about, tell) if chat else None,
+        accelerated_types=accelerated_types(log),
+        chat_types=_chat_types(model, lane, manifest) if chat else None,
         uses=tuple(uses),
-        layers=len(all_layers),
-        reasons=reasons(
-            built=None if found is None else bool(found),
+        layers=len(model_layers),
+        reasons=rules.reasons(
+            built=None if inside is None else bool(inside),
             hint=hint,
             features=features,
             memory=memory,
             precision=precision,
-            model=all_layers,
+            model=model_layers,
         ),
     )
 
 
-def _chat_types(
-    model: Path, lane: Lane, about: Any, tell: Callable[[str], None]
-) -> tuple[str, ...]:
-    tell("one token through MNN-LLM")
-    options = {
-        "question": "?",
-        "image_pad": about.image_pad,
-        "stop": list(about.stop),
-        "max_new_tokens": 1,
-        "positions": "mrope",
-    }
+def _log(engine: EngineProcess) -> str:
+    return engine.log.read_text(errors="replace")
+
+
+def _use(engine: EngineProcess, part: Part, **options: Any) -> Use:
+    if not isinstance(engine, CountingEngine):
+        part.load(engine, **options)
+        part.forward(engine)
+        return Use(part=part.name)
+    counts = engine.count(part, **options)
+    inside = counts.inside("kai_")
+    shares = tuple((name, n / counts.total) for (_, name), n in inside.by_function())
+    return Use(part=part.name, share=counts.share("kai_"), kernels=shares)
+
+
+def _chat_types(model: Path, lane: Lane, manifest: Manifest) -> tuple[str, ...]:
+    options: dict[str, Any] = {"threads": 1, "precision": "normal", "memory": "low"}
     with EngineProcess(lane) as engine:
+        engine.request("load_chat", directory=str(model.resolve()), **options)
         engine.request(
-            "load_chat", directory=str(model.resolve()), threads=1, precision="normal", memory="low"
+            "ask",
+            question="?",
+            image_pad=manifest.image_pad,
+            stop=list(manifest.stop),
+            max_new_tokens=1,
+            positions="mrope",
         )
-        engine.request("ask", **options)
-        return tuple(dict.fromkeys(RUNNING.findall(engine.log.read_text(errors="replace"))))
+        return accelerated_types(_log(engine))

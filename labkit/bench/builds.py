@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from labkit.arm.counting import CLASSES, Counts
+from labkit.arm.classes import CLASSES
+from labkit.arm.counts import Counts
 from labkit.base import paths
 from labkit.base.errors import BuildError
 from labkit.base.show import Table

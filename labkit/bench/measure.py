@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from labkit import __version__
-from labkit.arm.kleidiai import RUNNING
+from labkit.arm.kleidiai import accelerated_types
 from labkit.base import hardware, stats
 from labkit.base.errors import ResultError
 from labkit.bench.results import PARTS, BenchResult, Comparison, Measured, Side
@@ -199,10 +199,10 @@ class Runner:
 
     def facts(self) -> dict[str, Any]:
         """``peak_bytes``, ``kleidiai_running`` and ``versions``."""
-        running = RUNNING.findall(self.engine.log.read_text(errors="replace"))
+        log = self.engine.log.read_text(errors="replace")
         return {
             "peak_bytes": self.engine.request("memory")["peak_bytes"],
-            "kleidiai_running": tuple(dict.fromkeys(running)),
+            "kleidiai_running": accelerated_types(log),
             "versions": {
                 k: v
                 for k, v in self.engine.machine.items()

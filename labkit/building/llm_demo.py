@@ -18,9 +18,9 @@ from typing import Any
 
 from PIL import Image
 
-from labkit.arm import counting
-from labkit.arm.counting import Counts
-from labkit.arm.kleidiai import RUNNING
+from labkit.arm import plugin, snapshots
+from labkit.arm.counts import Counts, difference
+from labkit.arm.kleidiai import accelerated_types
 from labkit.base import command, files
 from labkit.base.errors import BuildError, QuestionError
 from labkit.base.records import to_json
@@ -182,11 +182,11 @@ def count(
             f"expected an answer of 3 tokens or more, received {long_run.answer!r}. "
             "Ask: Describe the image."
         )
-    prefill = counting.difference(blind_twice, blind_once)
+    prefill = difference(blind_twice, blind_once)
     return {
-        "vision": counting.difference(counting.difference(twice, once), prefill),
+        "vision": difference(difference(twice, once), prefill),
         "prefill": prefill,
-        "decode": counting.difference(answered, once, by=more),
+        "decode": difference(answered, once, by=more),
     }
 
 
@@ -230,7 +230,7 @@ class _Desk:
         text = "\n".join(printed)
         return DemoRun(
             **parse(text, self.pixels),
-            kleidiai=tuple(dict.fromkeys(RUNNING.findall(text))),
+            kleidiai=accelerated_types(text),
             lane=self.lane.label,
             timed=self.lane.may_be_timed,
             peak_bytes=finished.peak_bytes,
@@ -240,9 +240,9 @@ class _Desk:
         """All instructions of one run, and what it printed."""
         self.runs += 1
         out = self.folder / f"count{self.runs}"
-        plugin = f"{counting.plugin()},out={out},exit=on"
-        printed = self.run(prompts, max_new_tokens, plugin)
-        return counting.at_exit(out), printed
+        option = plugin.option(out, at_exit=True)
+        printed = self.run(prompts, max_new_tokens, option)
+        return snapshots.at_exit(out), printed
 
 
 @contextmanager

@@ -110,6 +110,7 @@ def bench(args: Namespace) -> None:
 def _count(args: Namespace) -> None:
     """Executed instructions of each part, on each CPU of the ladder."""
     from labkit.arm import counting
+    from labkit.arm.classes import CLASSES
     from labkit.arm.figures import top_functions
     from labkit.base.errors import CountingFailed
     from labkit.base.show import Table
@@ -140,7 +141,7 @@ def _count(args: Namespace) -> None:
             )
             for label, c in counts.items()
         ]
-        table = Table(("CPU", "total", "kai_*", *counting.CLASSES), mix)
+        table = Table(("CPU", "total", "kai_*", *CLASSES), mix)
         text.append(f"{part.name}, {part.size}\n{table}")
         for label, c in counts.items():
             text.append(f"{part.name}, {label}: top functions\n{top_functions(c)}")

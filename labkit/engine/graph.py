@@ -41,16 +41,18 @@ def operators(file: str) -> list[dict[str, Any]]:
 
 
 def _layer(main: dict[str, Any]) -> dict[str, Any]:
-    """Shape and quantisation of a layer; ``blocks`` is how many scales one output has."""
+    """Shape and quantisation of a layer, as `labkit.arm.rules.Layer`."""
     common, quantised = main["common"], main.get("quanParameter") or {}
-    asymmetric = bool(quantised.get("readType"))
+    asymmetric, rows = bool(quantised.get("readType")), common["outputCount"]
+    columns = common["inputCount"] * common["kernelX"] * common["kernelY"]
     scales_bytes = (main.get("external") or [0, 0, 0])[2]
+    blocks = scales_bytes // (8 if asymmetric else 4) // rows  # how many scales one output has
     return {
-        "columns": common["inputCount"] * common["kernelX"] * common["kernelY"],
-        "rows": common["outputCount"],
-        "group": common["group"],
+        "rows": rows,
+        "columns": columns,
         "kernel": [common["kernelY"], common["kernelX"]],
+        "group": common["group"],
         "bits": quantised.get("aMaxOrBits"),
+        "block_size": columns // blocks if blocks > 1 else 0,
         "asymmetric": asymmetric,
-        "blocks": scales_bytes // (8 if asymmetric else 4) // common["outputCount"],
     }

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 BLOCK, OUTPUTS, KR, SR = 32, 4, 16, 2
-SNAPSHOT = 0x4C41424B  # as in labkit/counting.c
+SNAPSHOT = 0x4C41424B  # as in labkit/arm/counting.c
 
 
 def main(library: str, job: str, out: str) -> None:

@@ -16,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from labkit.arm import counting
+from labkit.arm import plugin, snapshots
+from labkit.arm.classes import CLASSES
+from labkit.arm.counts import Counts
+from labkit.arm.snapshots import Mapping as MappedFile
 from labkit.base import command, paths
 from labkit.base.errors import CommandFailed, KernelError
 from labkit.kernels import reference
@@ -305,11 +308,10 @@ def count(problems: Sequence[Problem]) -> list[Count]:
         )
     with tempfile.TemporaryDirectory(prefix="labkit-kernels-") as folder:
         prefix = Path(folder) / "snapshot"
-        solved = solve(problems, plugin=f"{counting.plugin()},out={prefix}")
-        program = build()  # static: it lies where its symbols say
-        maps = f"{counting.first_address(program):x}-{1 << 40:x} r-xp 00000000 00:00 0  {program}"
+        solved = solve(problems, plugin=plugin.option(prefix))
+        where = [MappedFile(build(), 0, 1 << 40)]  # static: it lies where its symbols say
         counts = [
-            counting.between(Path(f"{prefix}.{2 * i}"), Path(f"{prefix}.{2 * i + 1}"), maps)
+            snapshots.between(Path(f"{prefix}.{2 * i}"), Path(f"{prefix}.{2 * i + 1}"), where)
             for i in range(len(problems))
         ]
     return [
@@ -321,7 +323,7 @@ def count(problems: Sequence[Problem]) -> list[Count]:
 def counted(
     kernel: str,
     problem: Problem,
-    counts: counting.Counts,
+    counts: Counts,
     *,
     inside: tuple[str, ...],
     quantise: str,
@@ -331,5 +333,5 @@ def counted(
     classes = counts.table[[name.startswith(inside) for name in names]].sum(0)
     return Count(
         kernel=kernel, rows=rows, outputs=outputs, width=width, quantise=int(counts.table[names.index(quantise)].sum()),
-        by_class=dict(zip(counting.CLASSES, (int(n) for n in classes), strict=True)),
+        by_class=dict(zip(CLASSES, (int(n) for n in classes), strict=True)),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labkit.arm import counting
+from labkit.arm.classes import CLASSES, classify
 from labkit.base import command, hardware
 from labkit.base.errors import CommandFailed, KernelError
 
@@ -156,8 +156,7 @@ def hot_loop(program: Path, function: str, *, around: bool = False) -> np.ndarra
 def multiply_adds(kernel: str, words: np.ndarray) -> int:
     """Useful multiply-adds of one turn of a loop, by its best kind of instruction: smmla, sdot, smull and smlal, madd."""
     tiles, dots = (
-        np.count_nonzero(counting.classify(words) == counting.CLASSES.index(name))
-        for name in ("smmla", "sdot")
+        np.count_nonzero(classify(words) == CLASSES.index(name)) for name in ("smmla", "sdot")
     )
     vectors = np.count_nonzero(np.isin(words & 0xBF20FC00, (0x0E20C000, 0x0E208000)))
     return int(

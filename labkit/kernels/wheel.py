@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from labkit.arm import counting
+from labkit.arm import plugin, snapshots
 from labkit.base import command
 from labkit.base.errors import CommandFailed, KernelError
 from labkit.engine.lanes import Lane
@@ -60,7 +60,7 @@ def run(problem: Problem, lane: Lane) -> tuple[np.ndarray, np.ndarray, Count]:
     with tempfile.TemporaryDirectory(prefix="labkit-kernels-") as folder:
         given, out, prefix = (Path(folder) / name for name in ("job.npz", "out.npz", "snapshot"))
         np.savez(given, **job)
-        argv, env = lane.worker_command(plugin=f"{counting.plugin()},out={prefix}")
+        argv, env = lane.worker_command(plugin=plugin.option(prefix))
         try:
             words = [*argv[:-1], "labkit.kernels.in_wheel", str(lane.library), str(given), str(out)]
             command.run(words, log=Path(folder) / "log", env=env, cwd=Path(folder))
@@ -69,7 +69,9 @@ def run(problem: Problem, lane: Lane) -> tuple[np.ndarray, np.ndarray, Count]:
                 f"KleidiAI's kernel did not run: {error.reason}. It said: {error.output}"
             ) from error
         got = np.load(out)
-        counts = counting.between(Path(f"{prefix}.0"), Path(f"{prefix}.1"), str(got["maps"]))
+        counts = snapshots.between(
+            Path(f"{prefix}.0"), Path(f"{prefix}.1"), snapshots.mappings(str(got["maps"]))
+        )
     packed = got["packed"][:, :-16].view(reference.PACKED).reshape(-1, blocks)
     count = counted(
         f"kleidiai_{form}",

@@ -7,7 +7,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from labkit.arm.counting import CLASSES, Counts, Rung
+from labkit.arm.classes import CLASSES
+from labkit.arm.counting import Rung
+from labkit.arm.counts import Counts
 from labkit.arm.figures import LOOKS, ladder, top_functions
 
 

@@ -1,4 +1,4 @@
-"""KleidiAI's three facts: the rules on made-up layers, and the real AArch64 wheel with it off, impossible, and on."""
+"""KleidiAI's three facts: rules on made-up layers; the AArch64 wheel with it off and on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from labkit.arm import kleidiai
-from labkit.arm.kleidiai import Layer, examine, kernel, kernels, obstacle, reasons
+from labkit.arm.kleidiai import examine, kernel, kernels
+from labkit.arm.rules import Layer, obstacle, reasons
 from labkit.engine import lanes
 from labkit.engine.client import EngineProcess
 from labkit.engine.lanes import Lane
@@ -176,11 +177,11 @@ def test_this_machines_library_is_read_too() -> None:
 
 
 @pytest.fixture(scope="module")
-def on(emulated_lane: Lane, mini_folder: Path) -> kleidiai.Report:
+def on(emulated_lane: Lane, mini_folder: Path) -> kleidiai.Examination:
     return examine(mini_folder, emulated_lane)
 
 
-def test_built_enabled_and_running(on: kleidiai.Report) -> None:
+def test_built_enabled_and_running(on: kleidiai.Examination) -> None:
     assert (on.built, on.hint, on.running) == (True, True, True)
     assert {"i8mm", "dotprod", "SME2"} <= {k.instruction_set for k in on.kernels or ()}
     assert set(on.accelerated_types) == {
@@ -247,7 +248,7 @@ def test_memory_mode_is_mnns_own_rule(emulated_lane: Lane, mini_folder: Path) ->
 def test_kleidiai_changes_no_more_than_rounding(
     emulated_lane: Lane, mini_folder: Path, name: str
 ) -> None:
-    """On the same CPU: activations are quantised by other code, so outputs agree to 0.999, not to the bit."""
+    """Activations are quantised by other code: outputs agree to 0.999, not to the bit."""
     part = {p.name: p for p in parts.all_parts(mini_folder)}[name]
     outputs = {}
     for lane in (emulated_lane, lanes.native()):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labkit.arm.counting import CLASSES, Counts, difference
+from labkit.arm.classes import CLASSES
+from labkit.arm.counts import Counts, difference
 from labkit.arm.figures import ladder
 from labkit.base import paths
 from labkit.bench import builds

@@ -1,0 +1,66 @@
+"""The class of an instruction: capstone reads it, and one table of rules sorts it."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import capstone
+import numpy as np
+
+CLASSES = ("smmla", "sdot", "int_simd", "fp_simd", "load", "store", "branch", "scalar")
+MNEMONICS = {
+    "smmla": r"(s|u|us)mmla",
+    "sdot": r"(s|u|us|su)dot",
+    "load": r"ld.*|prf.*|swp.*|cas.*",
+    "store": r"st.*",
+    "branch": r"b|b\..*|bl|blr.*|br|bra.*|ret.*|[ct]bn?z",
+    "fp_simd": r"f.*|[su]cvtf|bf(cvt|dot|ml|mmla|mopa).*",
+}
+"""The first rule whose mnemonics fit wins; what fits none goes by its registers."""
+VECTOR = re.compile(r"\b([vqdshbzp]\d+|za)")
+
+
+def disassemble(words: np.ndarray, address: int = 0) -> list[tuple[str, str]]:
+    """Mnemonic and operands of each word of A64 code; ``.byte`` for what capstone does not know."""
+    reader = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
+    reader.skipdata = True
+    code = np.asarray(words, "<u4").tobytes()
+    return [(name, operands) for _, _, name, operands in reader.disasm_lite(code, address)]
+
+
+@cache
+def _by_mnemonic(mnemonic: str) -> str | None:
+    return next((name for name, rule in MNEMONICS.items() if re.fullmatch(rule, mnemonic)), None)
+
+
+def classify(words: np.ndarray) -> np.ndarray:
+    """The class of each A64 instruction, as an index into `CLASSES`.
+
+    ``smmla`` and ``sdot`` stand for their unsigned and mixed kin as well. ``fp_simd`` includes
+    scalar floating point. Loads and stores of vectors are loads and stores. What capstone 5 does
+    not know, such as loads of SME2, is ``scalar``.
+
+    Parameters
+    ----------
+    words
+        (n,) uint32.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) uint8.
+
+    Examples
+    --------
+    >>> words = np.array([0x4E80A400, 0x4E809400, 0xF9400000, 0xD65F03C0], np.uint32)
+    >>> [CLASSES[c] for c in classify(words)]
+    ['smmla', 'sdot', 'load', 'branch']
+    """
+    different, place = np.unique(words, return_inverse=True)
+    names = [
+        _by_mnemonic(mnemonic) or ("int_simd" if VECTOR.search(operands) else "scalar")
+        for mnemonic, operands in disassemble(different)
+    ]
+    classes: np.ndarray = np.array([CLASSES.index(name) for name in names], np.uint8)[place]
+    return classes
