@@ -110,7 +110,8 @@ def verify(args: Namespace) -> int:
 def parity(args: Namespace) -> int:
     """Compare stage by stage or layer by layer; 1 if a stage departs."""
     from labkit.model import checkpoints
-    from labkit.proof.parity import compare, compare_layers, layers_table
+    from labkit.proof.layers import compare_layers, layers_table
+    from labkit.proof.parity import compare
 
     checkpoint = checkpoints.resolve(args.checkpoint)
     if args.layers:

@@ -14,14 +14,9 @@ import numpy as np
 
 from labkit.base.errors import ProbeError
 from labkit.inside.attention import attention_pattern
-from labkit.model.vision import FACTOR, PATCH_SIZE, mrope_positions, to_grid
+from labkit.model.vision import FACTOR, PATCH_SIZE, grid, mrope_positions, to_grid
 
 Arrays = Mapping[int, np.ndarray]
-
-
-def grid(pixels: np.ndarray, cell: int = PATCH_SIZE) -> tuple[int, int]:
-    """Rows and columns of a picture (height, width, ...), in cells of so many pixels a side."""
-    return pixels.shape[0] // cell, pixels.shape[1] // cell
 
 
 def chosen(layers: Sequence[int] | None, count: int) -> tuple[int, ...]:

@@ -21,12 +21,12 @@ import numpy as np
 from labkit.base.errors import ProbeError, QuestionError
 from labkit.engine.client import EngineProcess
 from labkit.inside import taps
-from labkit.inside.looks import Arrays, Look, Reading, Tokens, chosen, grid
+from labkit.inside.looks import Arrays, Look, Reading, Tokens, chosen
 from labkit.model import manifest
 from labkit.model.chat import Model
 from labkit.model.images import ImageLike
 from labkit.model.parts import Part, prompt_inputs, vision_inputs
-from labkit.model.vision import FACTOR, pixel_values
+from labkit.model.vision import FACTOR, grid, pixel_values
 from labkit.model.weights import embeddings
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from labkit.base.hardware import default_threads
 from labkit.engine.client import EngineProcess
 from labkit.model import manifest
 from labkit.model.images import ImageLike, prepare
+from labkit.model.parts import Part
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -233,20 +234,13 @@ class Model:
             ]
         return self._graphs[name]
 
-    def load_module(self, name: str, inputs: list[str], outputs: list[str]) -> None:
-        """Load one of the model's .mnn files as a plain module, once."""
+    def forward(self, part: Part) -> dict[str, np.ndarray]:
+        """Run one of the model's graphs as a plain module, loaded at its first use."""
         engine = self.engine
-        if name not in self._loaded:
-            engine.request(
-                "load_module",
-                file=str(self.folder / name),
-                key=name,
-                inputs=inputs,
-                outputs=outputs,
-                kleidiai=False,
-                **self.options,
-            )
-            self._loaded.add(name)
+        if part.name not in self._loaded:
+            part.load(engine, kleidiai=False, **self.options)
+            self._loaded.add(part.name)
+        return part.forward(engine)[1]
 
     def close(self) -> None:
         """End the engine; the next question starts it again."""

@@ -77,7 +77,7 @@ class Part:
     file: Path
     outputs: tuple[str, ...]
     arrays: dict[str, np.ndarray] = field(repr=False)
-    size: str  # in words, for tables
+    size: str = ""  # in words, for tables
 
     @property
     def inputs(self) -> tuple[str, ...]:

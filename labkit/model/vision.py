@@ -75,6 +75,11 @@ def smart_resize(
     return rows, cols
 
 
+def grid(pixels: np.ndarray, cell: int = PATCH_SIZE) -> tuple[int, int]:
+    """Rows and columns of a picture (height, width, ...), in cells of so many pixels a side."""
+    return pixels.shape[0] // cell, pixels.shape[1] // cell
+
+
 def pixel_values(image: np.ndarray) -> np.ndarray:
     """Cut a resized picture into model-ready patches.
 
@@ -102,7 +107,7 @@ def pixel_values(image: np.ndarray) -> np.ndarray:
             f"expected sides that are multiples of {FACTOR}, got {width}×{height}; call "
             "smart_resize first"
         )
-    rows, cols = height // PATCH_SIZE, width // PATCH_SIZE
+    rows, cols = grid(image)
     x = (image.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
     x = x.reshape(rows // 2, 2, PATCH_SIZE, cols // 2, 2, PATCH_SIZE, 3)
     x = x.transpose(

@@ -7,24 +7,27 @@ only a consequence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+import psutil
 
+from labkit.base import paths
 from labkit.base.errors import ConversionError
+from labkit.base.records import from_json
+from labkit.base.show import Table
 from labkit.inside import taps
-from labkit.inside.looks import Inside
-from labkit.inside.probes import Probe
+from labkit.inside.reference import Reference
 from labkit.model.chat import Model
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.images import ImageLike
-from labkit.model.parts import vision_inputs
-from labkit.model.vision import PATCH_SIZE, pixel_values
+from labkit.model.parts import Part, vision_inputs
+from labkit.model.vision import grid, pixel_values
 from labkit.world.drawing import render
-from labkit.world.scenes import Background, Placed, Scene
+from labkit.world.scenes import Scene
 
 MEANING = {
     "pixel_values": "the picture, resized, normalised, cut into patches",
@@ -106,80 +109,42 @@ class Parity:
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest."""
-        return {
-            "stages": [asdict(s) for s in self.stages],
-            "answers": [asdict(a) for a in self.answers],
-        }
+        content: dict[str, Any] = msgspec.to_builtins(self)
+        return content
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Parity:
         """From the manifest."""
-        return cls(
-            stages=tuple(StageParity(**s) for s in content["stages"]),
-            answers=tuple(AnswerParity(**a) for a in content["answers"]),
-        )
+        return msgspec.convert(content, cls)
 
     def __str__(self) -> str:
-        lines = [f"{'stage':18}{'cosine':>10}{'at least':>10}{'max error':>12}   "]
-        lines += [
-            f"{s.stage:18}{s.cosine:10.6f}{s.least_cosine:10.4f}{s.max_error:12.4g}   "
-            f"{'agrees' if s.holds else 'DEPARTS'}"
+        rows = [
+            (
+                s.stage,
+                f"{s.cosine:.6f}",
+                f"{s.least_cosine:.4f}",
+                f"{s.max_error:.4g}",
+                "agrees" if s.holds else "DEPARTS",
+            )
             for s in self.stages
         ]
-        lines.append(
-            f"{self.same_answers} of {len(self.answers)} answers are word for word the same"
-        )
-        lines += [
+        differing = [
             f"  {a.question}  original: {a.original}  converted: {a.converted}"
             for a in self.answers
             if a.original != a.converted
         ]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerParity:
-    """Attention of one layer, compared with the original's: the worst over all pictures.
-
-    ``moved`` is, for each head, the share of a query's attention that lies elsewhere than in the
-    original (half the sum of absolute differences of a row, averaged over queries): 0 is the same,
-    1 is all of it.
-    """
-
-    model: str
-    part: str
-    layer: int
-    cosine: float
-    moved: tuple[float, ...]
+        same = f"{self.same_answers} of {len(self.answers)} answers are word for word the same"
+        table = Table(("stage", "cosine", "at least", "max error", ""), rows)
+        return "\n".join([repr(table), same, *differing])
 
 
 def examples() -> list[tuple[ImageLike, str]]:
-    """Three pictures, square, wide and tall; the first word of each answer already depends on what
-    is seen.
+    """Three pictures, square, wide and tall, and a question about each.
+
+    The first word of each answer already depends on what is seen.
     """
-    plain = Background(colour=(120, 180, 220), second=(90, 160, 210), pattern="stripes", period=14)
-    cat_pizza = (Placed(name="cat", x=12, y=34, side=46), Placed(name="pizza", x=64, y=38, side=42))
-    three = (
-        Placed(name="house", x=6, y=20, side=48),
-        Placed(name="tree", x=64, y=28, side=44),
-        Placed(name="car", x=118, y=34, side=46),
-    )
-    tall = (Placed(name="sun", x=22, y=8, side=44), Placed(name="boat", x=24, y=100, side=48))
-    return [
-        (
-            render(Scene(height=112, width=112, objects=cat_pizza, background=plain)),
-            "Which objects are there?",
-        ),
-        (render(Scene(height=112, width=168, objects=three)), "How many trees are there?"),
-        (
-            render(
-                Scene(
-                    height=168, width=112, objects=tall, background=Background(colour=(70, 90, 160))
-                )
-            ),
-            "Where is the boat?",
-        ),
-    ]
+    stored = (paths.data_dir() / "scenes" / "parity.json").read_bytes()
+    return [(render(scene), text) for scene, text in from_json(list[tuple[Scene, str]], stored)]
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -202,16 +167,19 @@ def vision_stages(model: Model, image: ImageLike) -> dict[str, np.ndarray]:
         As `labkit.inside.reference.Reference.stages`, without the logits.
     """
     pixels = model.prepare(image)
-    rows, cols = pixels.shape[0] // PATCH_SIZE, pixels.shape[1] // PATCH_SIZE
-    tap = taps.find(model.graph("visual.mnn"), "visual.mnn").hidden[0]
     values = pixel_values(pixels)
-    given = vision_inputs(values, rows, cols)
-    model.load_module("visual.mnn", list(given), [tap, "image_embeds"])
-    out = model.engine.request("forward", given, key="visual.mnn")
-    embeds = out["image_embeds"]
+    tap = taps.find(model.graph("visual.mnn"), "visual.mnn").hidden[0]
+    tower = Part(
+        name="visual.mnn",
+        file=model.folder / "visual.mnn",
+        outputs=(tap, "image_embeds"),
+        arrays=vision_inputs(values, *grid(pixels)),
+    )
+    computed = model.forward(tower)
+    embeds = computed["image_embeds"]
     return {
         "pixel_values": values,
-        "patch_embeddings": out[tap].reshape(rows * cols, -1),
+        "patch_embeddings": computed[tap].reshape(len(values), -1),
         "image_embeds": embeds.reshape(-1, embeds.shape[-1]),
     }
 
@@ -235,118 +203,39 @@ def compare(
     Parity
         The worst of all cases, stage by stage.
     """
-    import psutil
-
-    from labkit.inside.reference import STAGES, Reference
-
     fits = psutil.virtual_memory().available > 5.5 * checkpoint.parameters
     reference = Reference(checkpoint, dtype="float32" if fits else "bfloat16")
-    worst = dict.fromkeys(STAGES, (1.0, 0.0))
-    answers = []
+    measured, answers = [], []
     with Model(folder) as model:
-        bits = dict.fromkeys(STAGES, model.manifest.options["vision_bits"]) | {
-            "first_logits": model.manifest.options["weight_bits"]
-        }
-        bits["first_logits"] = min(
-            bits["first_logits"], bits["image_embeds"]
-        )  # it inherits the vision tower's error
         for image, question in cases or examples():
-            expected = reference.stages(image, question)
-            answer = model.ask(image, question)
-            found = {**vision_stages(model, image), "first_logits": answer.first_logits}
-            for stage in STAGES:
-                if found[stage].shape != expected[stage].shape:
-                    raise ConversionError(
-                        f"expected {stage} of shape {expected[stage].shape}, the converted model "
-                        f"gives {found[stage].shape}"
-                    )
-                near, error = worst[stage]
-                worst[stage] = (
-                    float(
-                        np.minimum(near, cosine(expected[stage], found[stage]))
-                    ),  # unlike min and max, these keep a NaN
-                    float(np.maximum(error, np.abs(expected[stage] - found[stage]).max())),
-                )
+            expected, answer = reference.stages(image, question), model.ask(image, question)
+            computed = vision_stages(model, image) | {"first_logits": answer.first_logits}
+            measured.append([_apart(stage, expected[stage], computed[stage]) for stage in MEANING])
+            original = reference.ask(image, question).text
             answers.append(
-                AnswerParity(
-                    question=question,
-                    original=reference.ask(image, question).text,
-                    converted=answer.text,
-                )
+                AnswerParity(question=question, original=original, converted=answer.text)
             )
+    near, far = np.array(measured).transpose(2, 0, 1)  # each (cases, stages)
+    vision_bits, weight_bits = (model.manifest.options[n] for n in ("vision_bits", "weight_bits"))
+    bits = dict.fromkeys(MEANING, vision_bits)
+    bits["first_logits"] = min(vision_bits, weight_bits)  # they inherit the vision tower's error
     stages = tuple(
         StageParity(
-            stage=s,
-            cosine=worst[s][0],
-            max_error=worst[s][1],
-            least_cosine=LEAST_COSINE[s][bits[s]],
+            stage=stage,
+            cosine=float(near[:, number].min()),  # unlike Python's min and max, these keep a NaN
+            max_error=float(far[:, number].max()),
+            least_cosine=LEAST_COSINE[stage][bits[stage]],
         )
-        for s in STAGES
+        for number, stage in enumerate(MEANING)
     )
     return Parity(stages=stages, answers=tuple(answers))
 
 
-def compare_layers(
-    folders: Sequence[Path],
-    checkpoint: Checkpoint,
-    *,
-    cases: list[tuple[ImageLike, str]] | None = None,
-) -> list[LayerParity]:
-    """Compare attention patterns layer by layer, vision tower and language model, for several
-    conversions of one checkpoint.
-
-    Both read the same pictures and the same tokens: those that the converted model says.
-
-    Parameters
-    ----------
-    folders
-        Converted models, such as one of 16, one of 8 and one of 4 bits.
-    checkpoint
-        What they were converted from.
-    cases
-        Pictures and questions; by default `examples`.
-    """
-    from labkit.inside.reference import Reference, ReferenceProbe
-
-    original, rows = ReferenceProbe(Reference(checkpoint)), []
-    for folder in folders:
-        worst: dict[tuple[str, str, int], tuple[float, np.ndarray]] = {}
-        with Model(folder) as model, Probe(model) as probe:
-            for image, question in cases or examples():
-                look, reading = probe.look(image), probe.read(image, question)
-                pairs: list[tuple[str, Inside, Inside]] = [
-                    ("vision", look, original.look(look.pixels)), ("language", reading, original.read(look.pixels, reading.tokens)),
-                ]  # fmt: skip
-                for part, found, expected in pairs:
-                    for layer in range(found.layers):
-                        a, b = expected.pattern(layer), found.pattern(layer)
-                        moved = np.abs(a - b).sum(axis=-1).mean(axis=-1) / 2
-                        near, most = worst.get(
-                            (found.name, part, layer), (1.0, np.zeros_like(moved))
-                        )
-                        worst[found.name, part, layer] = (
-                            float(np.minimum(near, cosine(a, b))),
-                            np.maximum(most, moved),
-                        )
-        rows += [
-            LayerParity(
-                model=name,
-                part=part,
-                layer=layer,
-                cosine=near,
-                moved=tuple(float(m) for m in moved),
-            )
-            for (name, part, layer), (near, moved) in worst.items()
-        ]
-    return sorted(rows, key=lambda row: row.part, reverse=True)
-
-
-def layers_table(rows: Sequence[LayerParity]) -> str:
-    """Rows of `compare_layers` as a table."""
-    lines = [f"{'part':10}{'model':18}{'layer':>6}{'cosine':>11}   attention that moved, by head"]
-    lines += [
-        f"{r.part:10}{r.model:18}{r.layer:6}{r.cosine:11.6f}   "
-        f"{'  '.join(f'{m:6.2%}' for m in r.moved)}"
-        for r in rows
-    ]
-    return "\n".join(lines)
+def _apart(stage: str, expected: np.ndarray, computed: np.ndarray) -> tuple[float, float]:
+    """Cosine and largest difference of what both models have at one stage."""
+    if computed.shape != expected.shape:
+        raise ConversionError(
+            f"expected {stage} of shape {expected.shape}, the converted model gives "
+            f"{computed.shape}"
+        )
+    return cosine(expected, computed), float(np.abs(expected - computed).max())

@@ -4,7 +4,6 @@ stage where it goes wrong.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +42,7 @@ def compared(
     """One comparison with the converted model, as it is by then; the original is loaded once for
     all.
     """
-    monkeypatch.setattr("labkit.inside.reference.Reference", lambda *_, **__: mini_reference)
+    monkeypatch.setattr("labkit.proof.parity.Reference", lambda *_, **__: mini_reference)
     return lambda count=1: compare(mini_folder, mini, cases=examples()[:count])
 
 
@@ -202,37 +201,3 @@ def test_cosine_of_nothing() -> None:
     assert cosine(np.zeros(3), np.zeros(3)) == 1
     assert cosine(np.zeros(3), np.ones(3)) == 0
     assert cosine(np.ones(3), -np.ones(3)) == pytest.approx(-1)
-
-
-def test_layers_are_compared_head_by_head(mini_folder: Path, mini: Checkpoint) -> None:
-    from labkit.proof.parity import compare_layers, examples, layers_table
-
-    rows = compare_layers([mini_folder], mini, cases=examples()[:1])
-    assert [(row.part, row.layer) for row in rows] == [
-        (part, layer) for part in ("vision", "language") for layer in range(4)
-    ]
-    assert {row.model for row in rows} == {"int4 in MNN"}
-    assert all(0.98 < row.cosine < 1 for row in rows)
-    assert [len(row.moved) for row in rows] == [4] * 4 + [6] * 4
-    assert all(0 < share < 0.1 for row in rows for share in row.moved)
-    table = layers_table(rows).splitlines()
-    assert len(table) == 9
-    assert table[1].startswith("vision    int4 in MNN            0")
-
-
-def test_a_scrambled_picture_moves_all_attention(
-    mini_folder: Path, mini: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from labkit.inside.probes import Probe
-    from labkit.model.vision import merge_order
-    from labkit.proof.parity import compare_layers, examples
-
-    def scrambled(probe: Probe, image: Any, *, look: Any = Probe.look) -> Any:
-        seen = look(probe, image)
-        order = merge_order(seen.rows, seen.cols)  # the sequence taken for the picture
-        q, k = ({i: x[:, order] for i, x in part.items()} for part in (seen.q, seen.k))
-        return dataclasses.replace(seen, q=q, k=k)
-
-    monkeypatch.setattr(Probe, "look", scrambled)
-    rows = compare_layers([mini_folder], mini, cases=examples()[:1])
-    assert all(row.cosine < 0.9 and min(row.moved) > 0.1 for row in rows if row.part == "vision")
