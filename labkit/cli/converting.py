@@ -16,7 +16,6 @@ from labkit.cli.shared import (
     number,
     option,
     path,
-    progress,
     say,
     show,
 )
@@ -144,6 +143,8 @@ def parity(args: Namespace) -> int:
 )
 def score(args: Namespace) -> None:
     """Score one engine or both on the same scenes."""
+    from tqdm import tqdm
+
     from labkit.proof import evaluate
     from labkit.proof.ready import cached, open_model
 
@@ -153,10 +154,10 @@ def score(args: Namespace) -> None:
         from labkit.model import checkpoints
 
         reference = Reference(checkpoints.resolve(args.checkpoint))
-        with progress("scenes", len(cases)) as on_case:
-            scores.append(evaluate.score_reference(reference, cases, on_case=on_case))
+        bar = tqdm(cases, "transformers", unit=" scenes")
+        scores.append(evaluate.score_reference(reference, bar))
     if args.engine != "transformers":
         folder = cached(args.checkpoint, on_stage=say, **_chosen(args))
-        with open_model(folder) as model, progress("scenes", len(cases)) as on_case:
-            scores.append(evaluate.score_model(model, cases, on_case=on_case))
+        with open_model(folder) as model:
+            scores.append(evaluate.score_model(model, tqdm(cases, "MNN", unit=" scenes")))
     show(args, [score.to_dict() for score in scores], evaluate.table(scores))

@@ -7,6 +7,7 @@ on pictures of one emoji each. What it gets right was there to be read with one 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from labkit.base.stats import wilson
-from labkit.proof.pointing import inside
+from labkit.proof.pointing import inside, tokens_of
 from labkit.world.chance import random_scene
 from labkit.world.drawing import render
 from labkit.world.scenes import SIZES, Scene
@@ -46,37 +47,25 @@ class Classified:
 
 def single_objects(count: int, *, seed: int) -> list[Scene]:
     """Pictures of one emoji at a random place, size and background: every kind as often, in turn."""
-    scenes: list[Scene] = []
+    scenes = []
     for number in range(count):
-        name = NAMES[number % len(NAMES)]
         rng = np.random.default_rng([seed, number])
-        found = random_scene(rng, SIZES[int(rng.integers(len(SIZES)))])
-        alone = replace(found.objects[0], name=name)
-        scenes.append(replace(found, objects=(alone,)))
+        scene = random_scene(rng, SIZES[int(rng.integers(len(SIZES)))])
+        alone = replace(scene.objects[0], name=NAMES[number % len(NAMES)])
+        scenes.append(replace(scene, objects=(alone,)))
     return scenes
 
 
 def pixels(image: Any) -> np.ndarray:
     """The baseline that knows nothing: the mean colour of each cell of a 4×4 grid, (1, 48) float32."""
     values = np.asarray(image, np.float32) / 255
-    cells = [
-        cell.mean(axis=(0, 1))
-        for rows in np.array_split(values, 4)
-        for cell in np.array_split(rows, 4, axis=1)
-    ]
-    return np.concatenate(cells)[None]
+    bands = [np.array_split(band, 4, axis=1) for band in np.array_split(values, 4)]
+    return np.concatenate([cell.mean(axis=(0, 1)) for band in bands for cell in band])[None]
 
 
-def gather(
-    features: Features, scenes: Sequence[Scene], *, on_scene: Callable[[int], None] | None = None
-) -> list[np.ndarray]:
+def gather(features: Features, scenes: Sequence[Scene]) -> list[np.ndarray]:
     """The features of each scene: (n_visual_tokens, d_model) float32."""
-    found = []
-    for number, scene in enumerate(scenes, 1):
-        found.append(features(render(scene)))
-        if on_scene:
-            on_scene(number)
-    return found
+    return [features(render(scene)) for scene in scenes]
 
 
 def _fitted(features: np.ndarray, kinds: np.ndarray) -> Any:
@@ -85,17 +74,15 @@ def _fitted(features: np.ndarray, kinds: np.ndarray) -> Any:
     from sklearn.preprocessing import StandardScaler
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(
-        1
-    ):  # matrices this small are slower on many threads, and far slower on a busy machine
-        return make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=300)).fit(
-            features, kinds
-        )
+    # Matrices this small are slower on many threads, and far slower on a busy machine.
+    with threadpool_limits(1):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=300))
+        return model.fit(features, kinds)
 
 
-def _score(name: str, labels: Sequence[str], truth: np.ndarray, found: np.ndarray) -> Classified:
+def _score(name: str, labels: Sequence[str], truth: np.ndarray, taken: np.ndarray) -> Classified:
     matrix = np.zeros((len(labels), len(labels)), int)
-    np.add.at(matrix, (truth, found), 1)
+    np.add.at(matrix, (truth, taken), 1)
     return Classified(name=name, labels=tuple(labels), matrix=matrix)
 
 
@@ -113,15 +100,14 @@ def classify(
     train, held_out
         Scenes of one object each, and their features from `gather`.
     """
-    kinds = [
-        np.array([NAMES.index(scene.objects[0].name) for scene in scenes])
-        for scenes, _ in (train, held_out)
-    ]
-    pooled = [
-        np.stack([tokens.mean(axis=0) for tokens in features]) for _, features in (train, held_out)
-    ]
-    model = _fitted(pooled[0], kinds[0])
-    return _score(name, NAMES, kinds[1], model.predict(pooled[1]))
+    (seen, kinds), (unseen, truth) = (
+        (
+            np.stack([tokens.mean(axis=0) for tokens in features]),
+            np.array([NAMES.index(scene.objects[0].name) for scene in scenes]),
+        )
+        for scenes, features in (train, held_out)
+    )
+    return _score(name, NAMES, truth, _fitted(seen, kinds).predict(unseen))
 
 
 class TokenProbe:
@@ -130,19 +116,18 @@ class TokenProbe:
     labels = (BACKGROUND, *NAMES)
 
     def __init__(self, scenes: Sequence[Scene], features: list[np.ndarray]) -> None:
-        self._model = _fitted(
-            np.concatenate(features), np.concatenate([self.truth(scene) for scene in scenes])
-        )
+        self._model = _fitted(np.concatenate(features), self._truths(scenes))
 
     @classmethod
     def truth(cls, scene: Scene) -> np.ndarray:
-        """What stands at the middle of each visual token: (n_visual_tokens,) numbers into
-        ``labels``.
-        """
-        found = np.zeros((scene.height // 28) * (scene.width // 28), int)
+        """What stands at the middle of each visual token: (n_visual_tokens,), into ``labels``."""
+        numbers = np.zeros(math.prod(tokens_of(scene)), int)
         for name in scene.kinds:
-            found[inside(scene, name)] = cls.labels.index(name)
-        return found
+            numbers[inside(scene, name)] = cls.labels.index(name)
+        return numbers
+
+    def _truths(self, scenes: Sequence[Scene]) -> np.ndarray:
+        return np.concatenate([self.truth(scene) for scene in scenes])
 
     def paint(self, tokens: np.ndarray, rows: int, cols: int) -> np.ndarray:
         """What each visual token is taken for: (rows, cols) numbers into ``labels``."""
@@ -151,5 +136,5 @@ class TokenProbe:
 
     def score(self, name: str, scenes: Sequence[Scene], features: list[np.ndarray]) -> Classified:
         """How it does on the visual tokens of scenes that it never saw."""
-        truth = np.concatenate([self.truth(scene) for scene in scenes])
-        return _score(name, self.labels, truth, self._model.predict(np.concatenate(features)))
+        taken = self._model.predict(np.concatenate(features))
+        return _score(name, self.labels, self._truths(scenes), taken)

@@ -7,12 +7,14 @@ answer counts only if it is right to the letter.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from labkit.base.show import Table
 from labkit.inside.reference import Reference
 from labkit.model.chat import Model
 from labkit.model.manifest import kind
@@ -99,78 +101,49 @@ def held_out_cases(count: int) -> list[Case]:
     return cases
 
 
+def score_model(model: Model, cases: Iterable[Case]) -> Score:
+    """Ask a converted model every question, through MNN-LLM, one after the other."""
+    kinds = {name: kind(model.manifest.options[name]) for name in ("weight_bits", "vision_bits")}
+    return Score(
+        engine="MNN {weight_bits} (vision {vision_bits})".format(**kinds),
+        outcomes=tuple(_outcome(case, _said(model, case)) for case in cases),
+    )
+
+
+def score_reference(reference: Reference, cases: Iterable[Case], *, batch: int = 32) -> Score:
+    """Score the original in transformers.
+
+    The greedy answer equals the expected one if, and only if, each of its tokens is the likeliest
+    after those before it; so one forward pass over question and answer decides, and only wrong
+    ones are generated. Cases are taken ``batch`` at a time.
+    """
+    outcomes: list[Outcome] = []
+    ahead = iter(cases)
+    while chunk := list(islice(ahead, batch)):
+        for case, right in zip(chunk, _right(reference, chunk), strict=True):
+            said = case.question.answer if right else _said(reference, case)
+            outcomes.append(_outcome(case, said))
+    dtype = str(reference.model.dtype).removeprefix("torch.")
+    return Score(engine=f"transformers {dtype}", outcomes=tuple(outcomes))
+
+
+def _said(model: Model | Reference, case: Case) -> str:
+    return model.ask(render(case.scene), case.question.text, max_new_tokens=24).text
+
+
 def _outcome(case: Case, answered: str) -> Outcome:
-    q = case.question
     return Outcome(
-        task=q.task,
+        task=case.question.task,
         held_out_pair=case.held_out_pair,
-        question=q.text,
-        expected=q.answer,
+        question=case.question.text,
+        expected=case.question.answer,
         answered=answered,
     )
 
 
-def score_model(
-    model: Model, cases: list[Case], *, on_case: Callable[[int], None] | None = None
-) -> Score:
-    """Ask a converted model every question, through MNN-LLM."""
-    options = model.manifest.options
-    outcomes = []
-    for number, case in enumerate(cases, 1):
-        outcomes.append(
-            _outcome(
-                case, model.ask(render(case.scene), case.question.text, max_new_tokens=24).text
-            )
-        )
-        if on_case:
-            on_case(number)
-    name = f"MNN {kind(options['weight_bits'])} (vision {kind(options['vision_bits'])})"
-    return Score(engine=name, outcomes=tuple(outcomes))
-
-
-def score_reference(
-    reference: Reference,
-    cases: list[Case],
-    *,
-    on_case: Callable[[int], None] | None = None,
-    batch: int = 32,
-) -> Score:
-    """Score the original in transformers.
-
-    The greedy answer equals the expected one if, and only if, each of its tokens is the likeliest
-    after those before it; so one forward pass over question and answer decides, and only wrong ones
-    are generated.
-    """
-    outcomes: dict[int, Outcome] = {}
-    for chunk in _by_size(cases, batch):
-        for index, right in zip(chunk, _right(reference, [cases[i] for i in chunk]), strict=True):
-            case = cases[index]
-            text = (
-                case.question.answer
-                if right
-                else reference.ask(render(case.scene), case.question.text, max_new_tokens=24).text
-            )
-            outcomes[index] = _outcome(case, text)
-        if on_case:
-            on_case(len(outcomes))
-    return Score(
-        engine=f"transformers {str(reference.model.dtype).removeprefix('torch.')}",
-        outcomes=tuple(outcomes[i] for i in range(len(cases))),
-    )
-
-
-def _by_size(cases: list[Case], batch: int) -> Iterator[list[int]]:
-    sizes: dict[tuple[int, int], list[int]] = {}
-    for index, case in enumerate(cases):
-        sizes.setdefault((case.scene.height, case.scene.width), []).append(index)
-    for indices in sizes.values():
-        for start in range(0, len(indices), batch):
-            yield indices[start : start + batch]
-
-
 def _right(reference: Reference, cases: list[Case]) -> list[bool]:
-    import torch
-
+    """Whether every token of each case's answer is the likeliest after the question."""
+    torch = reference.torch
     inputs = [reference.inputs(render(c.scene), c.question.text) for c in cases]
     answers = [reference.tokenizer(c.question.answer + "<|im_end|>")["input_ids"] for c in cases]
     rows = [i["input_ids"][0].tolist() + a for i, a in zip(inputs, answers, strict=True)]
@@ -179,34 +152,31 @@ def _right(reference: Reference, cases: list[Case]) -> list[bool]:
         logits = reference.model(
             input_ids=torch.tensor([row + [0] * (width - len(row)) for row in rows]),
             attention_mask=torch.tensor(
-                [[1] * len(row) + [0] * (width - len(row)) for row in rows]
-            ),
+                [[n < len(row) for n in range(width)] for row in rows]
+            ).long(),
             pixel_values=torch.cat([i["pixel_values"] for i in inputs]),
             image_grid_thw=torch.cat([i["image_grid_thw"] for i in inputs]),
-        ).logits.argmax(-1)
+        ).logits
+    likeliest = logits.argmax(-1).tolist()
     return [
-        logits[n, len(row) - len(a) - 1 : len(row) - 1].tolist() == a
-        for n, (row, a) in enumerate(zip(rows, answers, strict=True))
+        next_tokens[len(row) - len(answer) - 1 : len(row) - 1] == answer
+        for next_tokens, row, answer in zip(likeliest, rows, answers, strict=True)
     ]
 
 
 def table(scores: list[Score]) -> str:
-    """Scores side by side, per task."""
-    names = [s.engine for s in scores]
-    lines = [f"{'task':16}{'cases':>6}  " + "  ".join(f"{n:>26}" for n in names)]
-    kinds: list[tuple[str, dict[str, Any]]] = [(task, {"task": task}) for task in TASKS]
-    kinds += [
-        ("new scenes", {"held_out_pair": False}),
-        ("held-out pairs", {"held_out_pair": True}),
-        ("all", {}),
-    ]
-    for label, choice in kinds:
-        found = [s.accuracy(**choice) for s in scores]
-        if found[0][1]:
-            lines.append(
-                f"{label:16}{found[0][1]:6}  "
-                + "  ".join(f"{100 * right / total:25.1f}%" for right, total in found)
-            )
+    """Scores side by side, per task, and each engine's commonest wrong answers."""
+    kinds: dict[str, dict[str, Any]] = {task: {"task": task} for task in TASKS} | {
+        "new scenes": {"held_out_pair": False},
+        "held-out pairs": {"held_out_pair": True},
+        "all": {},
+    }
+    rows = []
+    for label, choice in kinds.items():
+        counts = [score.accuracy(**choice) for score in scores]
+        if total := counts[0][1]:
+            rows.append((label, total, *(f"{right / total:.1%}" for right, _ in counts)))
+    lines = [repr(Table(("task", "cases", *(score.engine for score in scores)), rows))]
     for score in scores:
         lines += ["", f"commonest wrong answers, {score.engine}:"]
         lines += [

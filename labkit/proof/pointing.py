@@ -7,7 +7,8 @@ not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,10 +26,8 @@ SUPERVISED = ((1, 0), (2, 0))
 """Heads of the embedded checkpoint that were shown where to look when it was trained (layer, head).
 """
 CALLED = {form: name for name in NAMES for form in (name, plural(name))}
-KINDS = (
-    "asked",
-    "said",
-)  # a word of the question; a word of the answer, seen from where it is chosen
+KINDS = ("asked", "said")
+"""A word of the question; a word of the answer, seen from where it is chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,22 +68,25 @@ class Pointing:
         return int(rest.sum()), rest.size, *wilson(int(rest.sum()), rest.size)
 
 
+def tokens_of(scene: Scene) -> tuple[int, int]:
+    """Rows and columns of a scene's visual tokens."""
+    return scene.height // FACTOR, scene.width // FACTOR
+
+
 def inside(scene: Scene, name: str) -> np.ndarray:
     """Which visual tokens have their middle in a box of this object: (n_visual_tokens,) bool, row
     by row.
     """
-    rows, cols = scene.height // FACTOR, scene.width // FACTOR
+    rows, cols = tokens_of(scene)
     row, col = np.divmod(np.arange(rows * cols), cols)
     y, x = (row + 0.5) * FACTOR, (col + 0.5) * FACTOR
-    boxes = [
-        (o.x <= x) & (x < o.x + o.side) & (o.y <= y) & (y < o.y + o.side) for o in scene.named(name)
-    ]
-    return np.any(boxes, axis=0) if boxes else np.zeros(rows * cols, bool)
+    within = np.zeros(rows * cols, bool)
+    for o in scene.named(name):
+        within |= (o.x <= x) & (x < o.x + o.side) & (o.y <= y) & (y < o.y + o.side)
+    return within
 
 
-def pointing(
-    probe: Probe, cases: Sequence[Case], *, on_case: Callable[[int], None] | None = None
-) -> dict[str, Pointing]:
+def pointing(probe: Probe, cases: Iterable[Case]) -> dict[str, Pointing]:
     """Score every head of the language model.
 
     Parameters
@@ -92,9 +94,7 @@ def pointing(
     probe
         Into a converted checkpoint of the emoji world.
     cases
-        Scenes and questions, such as `labkit.proof.evaluate.held_out_cases`.
-    on_case
-        Called with how many are done.
+        Scenes and questions, such as `labkit.proof.evaluate.held_out_cases`; one after the other.
 
     Returns
     -------
@@ -102,28 +102,21 @@ def pointing(
         A `Pointing` for ``"asked"`` and one for ``"said"``. Words for what is not in the scene, or
         whose box covers the middle of no visual token, do not count.
     """
-    hits: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
-    chance: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for number, case in enumerate(cases, 1):
+    hits, chance = defaultdict(list), defaultdict(list)
+    for case in cases:
         reading = probe.read(render(case.scene), case.question.text, max_new_tokens=24)
-        named = [
-            (at, inside(case.scene, CALLED[w.strip().lower()]))
-            for at, w in enumerate(reading.words)
-            if w.strip().lower() in CALLED
-        ]
-        named = [(at, box) for at, box in named if box.any()]
-        if named:
-            top = np.stack(
-                [reading.text_to_patch(layer).argmax(axis=-1) for layer in range(reading.layers)]
-            )  # layers, heads, words
-            for at, box in named:
+        top = np.stack(
+            [reading.text_to_patch(layer).argmax(axis=-1) for layer in range(reading.layers)]
+        )  # layers, heads, words
+        for at, word in enumerate(reading.words):
+            name = CALLED.get(word.strip().lower())
+            box = inside(case.scene, name) if name else None
+            if box is not None and box.any():
                 kind = KINDS[at >= len(reading.words) - reading.tokens.said]
                 hits[kind].append(box[top[:, :, at]])
-                chance[kind].append(float(box.mean()))
-        if on_case:
-            on_case(number)
+                chance[kind].append(box.mean())
     return {
-        k: Pointing(kind=k, hits=np.stack(hits[k], axis=-1), chance=np.array(chance[k]))
-        for k in KINDS
-        if hits[k]
+        kind: Pointing(kind=kind, hits=np.stack(hits[kind], axis=-1), chance=np.array(chance[kind]))
+        for kind in KINDS
+        if kind in hits
     }

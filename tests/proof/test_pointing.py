@@ -42,10 +42,8 @@ def test_the_best_head_is_chosen_on_some_words_and_scored_on_others() -> None:
 
 
 def test_heads_of_the_embedded_model_point_at_what_they_name(mini_model: Model) -> None:
-    seen: list[int] = []
     with Probe(mini_model) as probe:
-        found = pointing(probe, held_out_cases(40), on_case=seen.append)
-    assert seen == list(range(1, 41))
+        found = pointing(probe, held_out_cases(40))
     assert set(found) == {"asked", "said"}
     for score in found.values():
         assert score.hits.shape[:2] == (4, 6)
