@@ -46,7 +46,7 @@ class Classified:
 
 
 def single_objects(count: int, *, seed: int) -> list[Scene]:
-    """Pictures of one emoji at a random place, size and background: every kind as often, in turn."""
+    """Pictures of one emoji at a random place, size and background; every kind in turn."""
     scenes = []
     for number in range(count):
         rng = np.random.default_rng([seed, number])
@@ -57,7 +57,7 @@ def single_objects(count: int, *, seed: int) -> list[Scene]:
 
 
 def pixels(image: Any) -> np.ndarray:
-    """The baseline that knows nothing: the mean colour of each cell of a 4×4 grid, (1, 48) float32."""
+    """The baseline that knows nothing: mean colours of a 4×4 grid's cells, (1, 48) float32."""
     values = np.asarray(image, np.float32) / 255
     bands = [np.array_split(band, 4, axis=1) for band in np.array_split(values, 4)]
     return np.concatenate([cell.mean(axis=(0, 1)) for band in bands for cell in band])[None]

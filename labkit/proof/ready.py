@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -62,19 +63,20 @@ def cached(
         As `convert_checked`.
     """
     checkpoint = checkpoints.resolve(source)
-    trial = ConversionPlan(checkpoint=checkpoint, out=Path(), **options)
-    spelled = "-".join(str(int(v)) for v in trial.options.values())
-    name = f"{checkpoint.name.replace('/', '--')}-{checkpoints.fingerprint(checkpoint.folder)[:8]}-{metadata.version('mnn')}-{spelled}"
-    out = paths.cache_dir() / "models" / name
+    plan = ConversionPlan(checkpoint=checkpoint, out=Path(), **options)
+    name = (
+        checkpoint.name.replace("/", "--"),
+        checkpoints.fingerprint(checkpoint.folder)[:8],
+        metadata.version("mnn"),
+        *(str(int(value)) for value in plan.options.values()),
+    )
+    plan = replace(plan, out=paths.cache_dir() / "models" / "-".join(name))
     try:
-        manifest.read(out)
+        manifest.read(plan.out)
     except ModelError:
-        if out.exists():
-            shutil.rmtree(out)
-        convert_checked(
-            ConversionPlan(checkpoint=checkpoint, out=out, **options), on_stage=on_stage
-        )
-    return out
+        shutil.rmtree(plan.out, ignore_errors=True)
+        convert_checked(plan, on_stage=on_stage)
+    return plan.out
 
 
 def folder_of(

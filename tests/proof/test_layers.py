@@ -1,4 +1,4 @@
-"""labkit.proof.layers: attention that is the original's moves little; a scrambled picture moves it all."""
+"""labkit.proof.layers: rounding moves little attention, a scrambled picture all of it."""
 
 from __future__ import annotations
 
