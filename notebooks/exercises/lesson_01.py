@@ -77,10 +77,7 @@ FACTS = Exercise(
         ),
         '`running = enabled and "dotprod" in features and "i8mm" in features`.',
     ),
-    task=(
-        "Options: names to ON or OFF, absent ones at their default. Returns (built, enabled, "
-        "running), True or False each."
-    ),
+    task="(built, enabled, running), each True or False; an absent option has its default.",
     solution_source="""\
 def facts(options, processor, features, hint):
     built = processor == "aarch64" and options.get("MNN_KLEIDIAI", "ON") == "ON"
@@ -173,10 +170,7 @@ OPTIONS = Exercise(
         ),
         "`MNN_BUILD_LLM`, `MNN_BUILD_LLM_OMNI` and `MNN_KLEIDIAI_DEFAULT_ON`, all `ON`.",
     ),
-    task=(
-        "The options, on an Arm machine, of an llm_demo that answers about a picture with "
-        "KleidiAI: names to ON or OFF."
-    ),
+    task="The options, names to ON or OFF, of an Arm llm_demo with pictures and KleidiAI running.",
     solution_source="""\
 def options():
     return {
@@ -270,10 +264,7 @@ COUNT = Exercise(
             "symbols."
         ),
     ),
-    task=(
-        "How many micro-kernels (not functions) for this instruction set, such as i8mm, are among "
-        "an ELF file's symbols?"
-    ),
+    task="How many micro-kernels (not functions) for this instruction set are among the symbols?",
     solution_source="""\
 def micro_kernels(symbols, instruction_set):
     entries = [name for name in symbols if name.startswith("kai_run_")]

@@ -58,10 +58,7 @@ PATCHIFY = Exercise(
             "size * size * 3)`."
         ),
     ),
-    task=(
-        "Patches of (height, width, 3), left to right, then down: (n_patches, size * size * 3). "
-        "Sides are multiples of size."
-    ),
+    task="Patches of (height, width, 3), left to right, then down: (n_patches, size * size * 3).",
     solution_source="""\
 def patchify(image, size):
     rows, cols = image.shape[0] // size, image.shape[1] // size
@@ -137,9 +134,7 @@ UNSCRAMBLE = Exercise(
             "`(rows, cols)`."
         ),
     ),
-    task=(
-        "From numbers in 2×2 merge order, (rows * cols,), to the grid of the picture, (rows, cols)."
-    ),
+    task="From numbers in 2×2 merge order, (rows * cols,), to the picture's grid, (rows, cols).",
     solution_source="""\
 def unscramble(sequence, rows, cols):
     blocks = sequence.reshape(rows // 2, cols // 2, 2, 2)
@@ -201,10 +196,7 @@ STILL = Exercise(
         "w₀·x + w₁·x = (w₀ + w₁)·x. Which axis of the weight counts the frames?",
         "The axes are (filters, channels, frames, height, width): `weight.sum(axis=2)`.",
     ),
-    task=(
-        "From (filters, 3, 2, height, width) to one filter for a still picture: (filters, 3, "
-        "height, width)."
-    ),
+    task="From (filters, 3, 2, height, width) to filters for a still: (filters, 3, height, width).",
     solution_source="""\
 def still_filters(weight):
     return weight.sum(axis=2)

@@ -134,10 +134,7 @@ ROLLOUT = Exercise(
         ),
         "The first layer acts first, so it stands on the right: `rolled = mixed @ rolled`.",
     ),
-    task=(
-        "The product of residual * I + (1 - residual) * mean over heads, (n, n). patterns: (heads, "
-        "n, n) of each layer, first one first."
-    ),
+    task="The product of residual * I + (1 - residual) * mean over heads of each layer: (n, n).",
     solution_source="""\
 import numpy as np
 
@@ -225,10 +222,7 @@ BINDING = Exercise(
             "gives layer and head."
         ),
     ),
-    task=(
-        "(layer, head) with most attention in the box. maps: (layers, heads, n) shares; box: (n,) "
-        "True where the object is."
-    ),
+    task="(layer, head) with most attention in the box; maps (layers, heads, n), box (n,).",
     solution_source="""\
 import numpy as np
 

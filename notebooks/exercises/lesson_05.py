@@ -47,10 +47,7 @@ SMMLA_COUNT = Exercise(
         ),
         "`(rows + 1) // 2` tiles downwards, `outputs // 2` across, `width // 8` deep; multiply.",
     ),
-    task=(
-        "Instructions of an int8 product of (rows, width) by (width, outputs); outputs even, width "
-        "a multiple of 8."
-    ),
+    task="SMMLA instructions of an int8 product of (rows, width) by (width, outputs).",
     solution_source="""\
 def smmla_count(rows, outputs, width):
     tiles_down = (rows + 1) // 2  # an odd row takes a tile of its own, half empty
@@ -125,10 +122,7 @@ VERDICT = Exercise(
         ),
         'Two `if`s that return, and `return "undecided"` after them.',
     ),
-    task=(
-        '"faster", "slower" or "undecided", from the interval of the speed-up (baseline time / '
-        "candidate time)."
-    ),
+    task='One of "faster", "slower", "undecided", from the interval of the speed-up.',
     solution_source="""\
 def verdict(low, high, margin):
     if low > 1 + margin:
@@ -239,10 +233,7 @@ WHY_NOT = Exercise(
             'ask for "cpu" only when it is built.'
         ),
     ),
-    task=(
-        'All that keeps KleidiAI from running, in this order: "not built", "hint", "cpu", '
-        '"memory", "bits", "width"; else [].'
-    ),
+    task="All that keeps KleidiAI from running, in the order of the text above, or [].",
     solution_source="""\
 def why_not(facts):
     reasons = []

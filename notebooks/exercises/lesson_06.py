@@ -77,10 +77,7 @@ PACK = Exercise(
             "0, 2).reshape(64)`."
         ),
     ),
-    task=(
-        "Codes (4, 32), whole numbers 0 to 15, as 64 bytes: byte [i][output][j] has columns 8i+j "
-        "(low half) and 16+8i+j (high half)."
-    ),
+    task="Codes (4, 32) as 64 bytes: [i][output][j] has columns 8i+j (low) and 16+8i+j (high).",
     solution_source="""\
 def pack_block(codes):
     nibbles = codes ^ 8                              # 4 bits of code - 8, as two's complement
@@ -423,10 +420,7 @@ CROSSOVER = Exercise(
             "fewer instructions."
         ),
     ),
-    task=(
-        "Smallest number of rows at which tiles of four rows take fewer instructions than GEMV row "
-        "by row; tile < 4 * gemv."
-    ),
+    task="Fewest rows at which tiles of four take fewer instructions than GEMV row by row.",
     solution_source="""\
 def crossover(gemv, tile):
     rows = 1

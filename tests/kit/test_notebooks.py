@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -9,30 +10,44 @@ from typing import Any
 
 import pytest
 
+from labkit.lessons.catalogue import EXERCISES
+from labkit.lessons.path_map import NOTEBOOKS as TITLES
+
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 IGNORED = "nbval-ignore-output"
+OF_A_MACHINE = r"/(?:home|root|Users|work)/[\w.-]+|/(?:private/)?(?:var/folders|tmp)/[\w.-]+"
 
-pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 
-def code_cells(path: Path) -> list[dict[str, Any]]:
+def cells_of(path: Path, kind: str) -> list[dict[str, Any]]:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return [c for c in cells if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+    return [c for c in cells if c["cell_type"] == kind and "".join(c["source"]).strip()]
 
 
-def test_there_are_notebooks(path: Path) -> None:
-    assert {"00_start_here", "02_convert_qwen2_vl"} <= {p.stem for p in NOTEBOOKS}
-    assert path in NOTEBOOKS
+def texts(path: Path) -> list[str]:
+    return ["".join(cell["source"]) for cell in cells_of(path, "markdown")]
 
 
+def link(number: int) -> str:
+    stem, title = list(TITLES.items())[number]
+    return f"[{stem[:2]}: {title}]({stem}.ipynb)"
+
+
+def test_the_notebooks_are_the_path() -> None:
+    assert [path.stem for path in NOTEBOOKS] == list(TITLES)
+
+
+@each_notebook
 def test_every_cell_was_run_in_order_without_an_error(path: Path) -> None:
-    cells = code_cells(path)
+    cells = cells_of(path, "code")
     assert [c["execution_count"] for c in cells] == list(range(1, len(cells) + 1))
     assert [o for c in cells for o in c["outputs"] if o["output_type"] == "error"] == []
 
 
+@each_notebook
 def test_most_of_what_is_printed_is_compared(path: Path) -> None:
-    printing = [c for c in code_cells(path) if c["outputs"]]
+    printing = [c for c in cells_of(path, "code") if c["outputs"]]
     compared = [
         c
         for c in printing
@@ -44,14 +59,15 @@ def test_most_of_what_is_printed_is_compared(path: Path) -> None:
     )
 
 
+@each_notebook
 def test_code_cells_are_short(path: Path) -> None:
-    assert [
-        c["source"][0] for c in code_cells(path) if len("".join(c["source"]).splitlines()) > 15
-    ] == []
+    sources = ["".join(cell["source"]) for cell in cells_of(path, "code")]
+    assert [source for source in sources if len(source.splitlines()) > 15] == []
 
 
+@each_notebook
 def test_every_picture_has_words_for_those_who_cannot_see_it(path: Path) -> None:
-    for cell in code_cells(path):
+    for cell in cells_of(path, "code"):
         for output in cell["outputs"]:
             data = output.get("data", {})
             if "image/png" in data:
@@ -63,13 +79,54 @@ def test_every_picture_has_words_for_those_who_cannot_see_it(path: Path) -> None
                 )
 
 
+@each_notebook
 def test_it_begins_as_a_lesson_does(path: Path) -> None:
-    first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
-    assert first.startswith("# ")
-    assert re.search(r"\*\*About \d+ minutes\.\*\*", first)
+    title, _, about, *_ = (first := texts(path)[0]).splitlines()
+    assert title.startswith("# ")
+    number = NOTEBOOKS.index(path)
+    neighbours = [f"Before it: {link(number - 1)}."] if number else []
+    neighbours += [f"After it: {link(number + 1)}."] if number + 1 < len(NOTEBOOKS) else []
+    assert re.fullmatch(rf"\*\*About \d+ minutes\.\*\* {re.escape(' '.join(neighbours))}", about)
     assert first.count("\n- **") >= 3, "objectives, each beginning with a verb"
 
 
+@each_notebook
+def test_it_ends_with_the_way_on(path: Path) -> None:
+    last = texts(path)[-1]
+    assert last.startswith("## What you have now\n")
+    following = NOTEBOOKS.index(path) + 1
+    way_on = link(following) if following < len(NOTEBOOKS) else "nothing"
+    assert last.splitlines()[-1].startswith(f"**Next:** {way_on}")
+
+
+@each_notebook
+def test_links_lead_to_files_that_exist(path: Path) -> None:
+    targets = [t for text in texts(path) for t in re.findall(r"\]\(([^)#]+)", text)]
+    assert [t for t in targets if "://" not in t and not (path.parent / t).exists()] == []
+
+
+@each_notebook
+def test_every_exercise_has_its_stub(path: Path) -> None:
+    functions = {last_statement("".join(cell["source"])) for cell in cells_of(path, "code")}
+    own = [e for number, e in EXERCISES.items() if number[:2] == path.stem[:2]]
+    assert own
+    assert [e.id for e in own if last_statement(e.stub_source) not in functions] == []
+
+
+def last_statement(source: str) -> str:
+    """What a cell ends with, whatever its layout; a stub's imports may stand in other cells."""
+    return ast.dump(ast.parse(source).body[-1])
+
+
+@each_notebook
 def test_outputs_hold_no_path_of_the_machine_they_were_made_on(path: Path) -> None:
-    outputs = json.dumps([c["outputs"] for c in code_cells(path)])
-    assert re.findall(r"/(?:home|root|Users|work)/[\w.-]+", outputs) == []
+    outputs = json.dumps([c["outputs"] for c in cells_of(path, "code")])
+    assert re.findall(OF_A_MACHINE, outputs) == []
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["/home/ann/kit", "/Users/ann", "/root/x", "to /tmp/labkit-lesson-4r33f_k0/int4", "/tmp/x"],
+)
+def test_a_path_of_a_machine_is_recognised(output: str) -> None:
+    assert re.findall(OF_A_MACHINE, output)
