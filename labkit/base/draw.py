@@ -42,6 +42,38 @@ def image(axis: Axes, pixels: np.ndarray, *, title: str = "", **options: Any) ->
     return axis.imshow(pixels, **options)
 
 
+def tiles(
+    images: Sequence[tuple[str, np.ndarray]],
+    *,
+    side: float,
+    cols: int | None = None,
+    fontsize: float = 12,
+) -> tuple[Figure, np.ndarray]:
+    """Images of one shape in rows, each under its title; the figure, and the images' axes.
+
+    Parameters
+    ----------
+    images
+        Titles, and (height, width, 3).
+    side
+        Width of an image in inches.
+    cols
+        Images in a row; None puts all into one.
+    """
+    cols = cols or len(images)
+    rows = -(-len(images) // cols)
+    height, width = images[0][1].shape[:2]
+    size = side * cols, (side * height / width + fontsize / 34) * rows  # a line for each title
+    figure, grid = subplots(rows, cols, size=size, squeeze=False)
+    axes, unused = np.split(grid.ravel(), [len(images)])
+    for axis in unused:
+        axis.axis("off")
+    for axis, (title, pixels) in zip(axes, images, strict=True):
+        image(axis, pixels)
+        axis.set_title(title, fontsize=fontsize)
+    return figure, axes
+
+
 def patch_grid(
     axis: Axes, height: int, width: int, lines: Mapping[int, float], *, color: str
 ) -> None:

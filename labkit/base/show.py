@@ -11,6 +11,11 @@ from typing import Any
 from PIL import Image
 
 
+def data_url(data: bytes, kind: str = "png") -> str:
+    """An image's bytes as a URL that holds them."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
 @dataclass(frozen=True)
 class Picture:
     """A drawn figure with its alternative text; a notebook shows it as a cell's last value."""

@@ -111,12 +111,12 @@ def probe(args: Namespace) -> None:
         reading = inside.read(args.image, args.question) if args.question else None
         reference = None
         if args.reference:
-            from labkit.inside.reference import Reference, ReferenceProbe
+            from labkit.inside.reference import Reference
 
-            original = ReferenceProbe(Reference(checkpoints.resolve(args.checkpoint)))
+            original = Reference(checkpoints.resolve(args.checkpoint))
             reference = (
                 original.look(look.pixels, layers=layers),
-                reading and original.read(look.pixels, reading.tokens),
+                reading and original.read(reading),
             )
         answer = reading and reading.answer
         about = {"model": look.name, "question": args.question, "answer": answer}

@@ -1,1 +1,1 @@
-"""Inside the deployed model: patch embeddings, hidden states, Q, K and attention, beside the original's."""
+"""Inside the deployed model: embeddings, hidden states, Q, K, attention, beside the original's."""

@@ -53,6 +53,24 @@ def rotate(x: np.ndarray, angles: np.ndarray) -> np.ndarray:
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
+def turned_ones(rows: int, cols: int, d_head: int) -> np.ndarray:
+    """What rotation alone tells of each patch: (rows * cols, d_head), all ones, turned."""
+    return rotate(np.ones((rows * cols, d_head), np.float32), rope_2d(rows, cols, d_head))
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """How alike vectors are, pair by pair: (..., d) and (..., d), which broadcast, to (...).
+
+    Examples
+    --------
+    >>> cosines(np.array([[3.0, 0.0], [1.0, 1.0]]), np.array([1.0, 0.0])).round(3).tolist()
+    [1.0, 0.707]
+    """
+    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    cosine: np.ndarray = (a * b).sum(axis=-1) / np.maximum(lengths, 1e-12)
+    return cosine
+
+
 def attention_pattern(
     q: np.ndarray, k: np.ndarray, *, mask: np.ndarray | None = None
 ) -> np.ndarray:

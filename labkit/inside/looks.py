@@ -92,10 +92,19 @@ class Inside:
             raise ProbeError(f"expected a patch from 0 to {most}, received {cell}")
         return f"row {cell // self.cols}, column {cell % self.cols}"
 
+    def peak(self, values: np.ndarray) -> str:
+        """Where a map (n_cells,) is largest, in words."""
+        return self.place(int(values.argmax()))
+
     @property
     def heads(self) -> int:
         """Heads of each layer."""
         return len(next(iter(self.q.values())))
+
+    @property
+    def d_head(self) -> int:
+        """Width of a query and of a key."""
+        return int(next(iter(self.q.values())).shape[-1])
 
     def qk(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
         """Rotated Q and K of one layer: two arrays (heads, n, d_head) float32.
@@ -116,18 +125,27 @@ class Inside:
         q, k = self.q[layer], self.k[layer]
         return q, np.repeat(k, len(q) // len(k), axis=0)
 
-    def pattern(self, layer: int, head: int | None = None) -> np.ndarray:
-        """Attention of one head (n, n), or of all heads of a layer (heads, n, n).
+    def pattern(
+        self, layer: int, head: int | None = None, *, queries: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Attention of one head (n_queries, n), or of all heads of a layer (heads, n_queries, n).
 
-        Rows are queries, columns keys; each row sums to 1.
+        Rows are queries, all of them or those that are named; columns are keys; each row sums to 1.
         """
         q, k = self.qk(layer)
         if head is not None:
             if not 0 <= head < len(q):
                 raise ProbeError(f"expected a head from 0 to {len(q) - 1}, received {head}")
             q, k = q[head], k[head]
-        mask = np.tri(q.shape[-2], dtype=bool) if self.causal else None
-        return attention_pattern(q, k, mask=mask)
+        keys = np.arange(q.shape[-2])
+        queries = keys if queries is None else queries
+        mask = keys <= queries[:, None] if self.causal else None
+        return attention_pattern(q[..., queries, :], k, mask=mask)
+
+    def row(self, layer: int, query: int) -> np.ndarray:
+        """Where one cell looks, in each head: (heads, n)."""
+        row: np.ndarray = self.pattern(layer, queries=np.array([query]))[:, 0]
+        return row
 
     def patterns(self) -> Iterator[np.ndarray]:
         """The patterns (heads, n, n) of all layers that were asked for, one layer at a time."""
@@ -175,6 +193,11 @@ class Look(Inside):
         """(n_patches, d_vision) float32: what the first layer reads."""
         return self.hidden[0]
 
+    def states(self, layer: int) -> np.ndarray:
+        """Hidden states (n_patches, d_vision) less their mean: what all share tells none apart."""
+        states: np.ndarray = self.hidden[layer] - self.hidden[layer].mean(axis=0)
+        return states
+
     @property
     def grid_thw(self) -> tuple[int, int, int]:
         """The grid in patches: time, height, width."""
@@ -182,19 +205,21 @@ class Look(Inside):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokens:
-    """A prompt with one picture and its answer, token by token.
+class Reading(Inside):
+    """What stands inside the language model for one picture, question and answer, token by token.
+
+    What it looks at are visual tokens.
 
     Attributes
     ----------
+    q, k
+        As `Inside`, over the whole sequence.
     ids, pieces
         Token ids of the whole sequence, template and all, and the text of each.
     said
         How many of them, at the end, are the answer.
     pad, stop
         Ids of a visual token, and of the marks that end a turn.
-    grid
-        Visual tokens from top to bottom and from left to right.
     """
 
     ids: tuple[int, ...]
@@ -202,7 +227,8 @@ class Tokens:
     said: int
     pad: int
     stop: tuple[int, ...]
-    grid: tuple[int, int]
+    cell: ClassVar[int] = FACTOR
+    causal: ClassVar[bool] = True
 
     @property
     def visual(self) -> range:
@@ -211,18 +237,13 @@ class Tokens:
         Raises
         ------
         ProbeError
-            If there are not as many as the grid has cells.
+            If there are not as many as the picture has.
         """
-        count, present = self.grid[0] * self.grid[1], self.ids.count(self.pad)
+        count, present = self.rows * self.cols, self.ids.count(self.pad)
         if present != count:
             raise ProbeError(f"expected {count} visual tokens in the prompt, found {present}")
         first = self.ids.index(self.pad)
         return range(first, first + count)
-
-    @property
-    def answer_at(self) -> int:
-        """Place of the answer's first token."""
-        return len(self.ids) - self.said
 
     @property
     def positions(self) -> np.ndarray:
@@ -233,32 +254,9 @@ class Tokens:
     @property
     def places(self) -> np.ndarray:
         """(n_words,) int: where the words of the question and of the answer stand."""
-        begin = self.visual.stop + 1  # after the mark that ends the picture
-        end = next(at for at in range(begin, len(self.ids)) if self.ids[at] in self.stop)
-        places: np.ndarray = np.r_[begin:end, self.answer_at : len(self.ids)]
-        return places
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading(Inside):
-    """What stands inside the language model for one picture, question and answer.
-
-    ``q`` and ``k`` are over the whole sequence, ``tokens``; what it looks at are visual tokens.
-    """
-
-    tokens: Tokens
-    cell: ClassVar[int] = FACTOR
-    causal: ClassVar[bool] = True
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """Text of each token of the question, then of the answer."""
-        return tuple(self.tokens.pieces[at] for at in self.tokens.places)
-
-    @property
-    def answer(self) -> str:
-        """The answer's text."""
-        return "".join(self.tokens.pieces[self.tokens.answer_at :])
+        count, begin = len(self.ids), self.visual.stop + 1  # after the mark that ends the picture
+        end = next(at for at in range(begin, count) if self.ids[at] in self.stop)
+        return np.array([*range(begin, end), *range(count - self.said, count)])
 
     @property
     def queries(self) -> np.ndarray:
@@ -267,15 +265,21 @@ class Reading(Inside):
         A word of the question looks from its own place; a word of the answer from the place before
         it, where it is chosen.
         """
-        places = self.tokens.places
-        return places - (places >= self.tokens.answer_at)
+        return self.places - (self.places >= len(self.ids) - self.said)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Text of each token of the question, then of the answer."""
+        return tuple(self.pieces[at] for at in self.places)
+
+    @property
+    def answer(self) -> str:
+        """The answer's text."""
+        return "".join(self.pieces[len(self.ids) - self.said :])
 
     def text_to_patch(self, layer: int) -> np.ndarray:
         """What each word takes from each visual token: (heads, n_words, n_visual_tokens) float32.
 
         They are shares of the word's whole attention.
         """
-        q, k = self.qk(layer)
-        mask = np.arange(k.shape[1]) <= self.queries[:, None]
-        pattern = attention_pattern(q[:, self.queries], k, mask=mask)
-        return pattern[:, :, self.tokens.visual]
+        return self.pattern(layer, queries=self.queries)[:, :, self.visual]

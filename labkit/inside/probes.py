@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from labkit.base.errors import ProbeError, QuestionError
 from labkit.engine.client import EngineProcess
 from labkit.inside import taps
-from labkit.inside.looks import Arrays, Look, Reading, Tokens, chosen
+from labkit.inside.looks import Arrays, Look, Reading, chosen
 from labkit.model import manifest
 from labkit.model.chat import Model
 from labkit.model.images import ImageLike
@@ -165,15 +166,23 @@ class Probe:
 
         def so_far() -> Reading:
             prompt, *said = events
-            tokens = Tokens(
+            reading = Reading(
+                name=self._name("weight_bits"),
+                layers=self._taps("llm.mnn").layers,
+                pixels=pixels,
+                q={},
+                k={},
                 ids=(*prompt["tokens"], *(piece["token"] for piece in said)),
                 pieces=(*prompt["pieces"], *(piece["text"] for piece in said)),
                 said=len(said),
                 pad=self.model.manifest.image_pad,
                 stop=tuple(self.model.manifest.stop),
-                grid=grid(pixels, FACTOR),
             )
-            return self._read(pixels, embeds, tokens, kept)
+            vectors = embeddings(self.model.folder, reading.ids)
+            vectors[reading.visual] = embeds
+            given = prompt_inputs(vectors, reading.positions)
+            _, q, k, _ = self._run("llm.mnn", given, kept)
+            return replace(reading, q=q, k=k)
 
         def on_event(event: dict[str, Any]) -> None:
             if event["event"] == "prompt" or event["token"] is not None:
@@ -183,16 +192,6 @@ class Probe:
 
         self.model.ask(pixels, question, max_new_tokens=max_new_tokens, on_event=on_event)
         return so_far()
-
-    def _read(
-        self, pixels: np.ndarray, embeds: np.ndarray, tokens: Tokens, layers: tuple[int, ...]
-    ) -> Reading:
-        vectors = embeddings(self.model.folder, tokens.ids)
-        vectors[np.array(tokens.ids) == tokens.pad] = embeds
-        given = prompt_inputs(vectors, tokens.positions)
-        _, q, k, _ = self._run("llm.mnn", given, layers)
-        name, count = self._name("weight_bits"), self._taps("llm.mnn").layers
-        return Reading(name=name, layers=count, pixels=pixels, tokens=tokens, q=q, k=k)
 
     def _name(self, part: str) -> str:
         return f"{manifest.kind(self.model.manifest.options[part])} in MNN"

@@ -9,7 +9,8 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 from unittest import mock
 
@@ -18,7 +19,7 @@ import numpy as np
 from labkit.base.errors import CheckpointError
 from labkit.engine.protocol import Values
 from labkit.engine.worker import Worker, main
-from labkit.inside.looks import Look, Reading, Tokens, chosen
+from labkit.inside.looks import Look, Reading, chosen
 from labkit.model.checkpoints import Checkpoint, resolve
 from labkit.model.images import ImageLike, load_rgb, prepare
 
@@ -57,6 +58,7 @@ class Reference:
         folder = str(checkpoint.folder)
         self.checkpoint = checkpoint
         self.torch: Any = torch
+        self.name = f"{dtype} in transformers"
         try:
             self.model: Any = Qwen2VLForConditionalGeneration.from_pretrained(
                 folder, dtype=dtype, local_files_only=True
@@ -122,22 +124,12 @@ class Reference:
         tokens = tuple(token for token in said if token not in self.checkpoint.stop)
         return ReferenceAnswer(text=self.tokenizer.decode(tokens), tokens=tokens)
 
-
-class ReferenceProbe:
-    """The looks of `labkit.inside.probes.Probe` into the original.
-
-    Q and K are taken where transformers' own rotation returns them. To compare, give it the picture
-    as the converted model saw it (``look.pixels``) and the tokens that it said
-    (``reading.tokens``).
-    """
-
-    def __init__(self, reference: Reference) -> None:
-        self.reference = reference
-        self.name = f"{str(reference.model.dtype).removeprefix('torch.')} in transformers"
-
     def look(self, image: ImageLike, *, layers: Sequence[int] | None = None) -> Look:
-        """As `labkit.inside.probes.Probe.look`; every layer runs, ``layers`` are kept."""
-        inputs, tower = self.reference.inputs(image, "-"), self.reference.model.model.visual
+        """As `labkit.inside.probes.Probe.look`; every layer runs, ``layers`` are kept.
+
+        To compare, give it the picture as the converted model saw it: ``look.pixels``.
+        """
+        inputs, tower = self.inputs(image, "-"), self.model.model.visual
         hidden: list[Any] = []
         with self._rotated("apply_rotary_pos_emb_vision") as pairs, ExitStack() as hooks:
             for part in (*tower.blocks, tower.merger):
@@ -146,31 +138,27 @@ class ReferenceProbe:
             embeds = tower(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"])
         kept, count = chosen(layers, len(pairs)), len(pairs)
         q, k = ({i: pairs[i][side].swapaxes(0, 1) for i in kept} for side in (0, 1))
+        size = self.processor.size
         return Look.from_sequence(
             name=self.name,
             layers=count,
-            pixels=self._seen(image),
+            pixels=prepare(
+                image, min_pixels=size["shortest_edge"], max_pixels=size["longest_edge"]
+            ),
             hidden={i: hidden[i].float().numpy() for i in sorted({0, *kept, count})},
             q=q,
             k=k,
             image_embeds=embeds.float().numpy(),
         )
 
-    def read(
-        self, image: ImageLike, tokens: Tokens, *, layers: Sequence[int] | None = None
-    ) -> Reading:
-        """Where each of these words looks: a `Reading`'s tokens, through the original."""
-        ids = self.reference.torch.tensor([tokens.ids])
+    def read(self, reading: Reading) -> Reading:
+        """Where the words of a reading look in the original: same picture, tokens and layers."""
+        ids = self.torch.tensor([reading.ids])
         prompt = {"input_ids": ids, "attention_mask": ids.new_ones(ids.shape)}
         with self._rotated("apply_multimodal_rotary_pos_emb") as pairs:
-            self.reference.model(**self.reference.inputs(image, "-") | prompt, use_cache=False)
-        q, k = ({i: pairs[i][side][0] for i in chosen(layers, len(pairs))} for side in (0, 1))
-        pixels = self._seen(image)
-        return Reading(name=self.name, layers=len(pairs), pixels=pixels, tokens=tokens, q=q, k=k)
-
-    def _seen(self, image: ImageLike) -> np.ndarray:
-        size = self.reference.processor.size
-        return prepare(image, min_pixels=size["shortest_edge"], max_pixels=size["longest_edge"])
+            self.model(**self.inputs(reading.pixels, "-") | prompt, use_cache=False)
+        q, k = ({i: pairs[i][side][0] for i in reading.q} for side in (0, 1))
+        return replace(reading, name=self.name, q=q, k=k)
 
     @contextmanager
     def _rotated(self, name: str) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
@@ -185,8 +173,7 @@ class ReferenceProbe:
             pairs.append((q.float().numpy(), k.float().numpy()))
             return q, k
 
-        inference = self.reference.torch.inference_mode()
-        with mock.patch.object(modeling_qwen2_vl, name, noted), inference:
+        with mock.patch.object(modeling_qwen2_vl, name, noted), self.torch.inference_mode():
             yield pairs
 
 
@@ -201,10 +188,7 @@ class OriginalWorker(Worker):
 
     def hello(self) -> Values:
         """Versions of this process."""
-        import torch
-        import transformers
-
-        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+        versions = {name: version(name) for name in ("torch", "transformers")}
         return {**versions, "python": platform.python_version()}
 
     def load_module(self, *, file: str, threads: int, precision: str, **_: Any) -> Values:
@@ -222,31 +206,28 @@ class OriginalWorker(Worker):
         import torch
 
         given = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        part, output = (
-            (self._vision, "image_embeds")
-            if key == "vision"
-            else (self._language, "logits")
-        )
+        part = self._vision if key == "vision" else self._language
         elapsed_s = []
         with torch.inference_mode():
             for _ in range(repeat):
                 start = time.perf_counter()
-                result = part(**given).float().numpy()
+                output = {name: tensor.float().numpy() for name, tensor in part(**given).items()}
                 elapsed_s.append(time.perf_counter() - start)
-        return {"elapsed_s": elapsed_s, output: result}
+        return {"elapsed_s": elapsed_s, **output}
 
-    def _vision(self, patches: Any, position_ids: Any, **_: Any) -> Any:
+    def _vision(self, patches: Any, position_ids: Any, **_: Any) -> dict[str, Any]:
         rows, cols = (position_ids.amax(1) + 1).tolist()
         grid = position_ids.new_tensor([[1, rows, cols]]).long()
-        return self.model.model.visual(patches.to(self.model.dtype), grid_thw=grid)
+        embeds = self.model.model.visual(patches.to(self.model.dtype), grid_thw=grid)
+        return {"image_embeds": embeds}
 
-    def _language(self, input_ids: Any, position_ids: Any, **_: Any) -> Any:
+    def _language(self, input_ids: Any, position_ids: Any, **_: Any) -> dict[str, Any]:
         hidden = self.model.model.language_model(
             inputs_embeds=input_ids.transpose(0, 1).to(self.model.dtype),
             position_ids=position_ids[:, None].long(),
             use_cache=False,
         ).last_hidden_state
-        return self.model.lm_head(hidden[:, -1:])
+        return {"logits": self.model.lm_head(hidden[:, -1:])}
 
 
 if __name__ == "__main__":

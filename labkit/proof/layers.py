@@ -14,7 +14,7 @@ import numpy as np
 from labkit.base.show import Table
 from labkit.inside.looks import Inside
 from labkit.inside.probes import Probe
-from labkit.inside.reference import Reference, ReferenceProbe
+from labkit.inside.reference import Reference
 from labkit.model.chat import Model
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.images import ImageLike
@@ -57,7 +57,7 @@ def compare_layers(
     cases
         Pictures and questions; by default `examples`.
     """
-    original, rows = ReferenceProbe(Reference(checkpoint)), []
+    original, rows = Reference(checkpoint), []
     for folder in folders:
         measured = defaultdict(list)
         with Model(folder) as model, Probe(model) as probe:
@@ -65,7 +65,7 @@ def compare_layers(
                 look, reading = probe.look(image), probe.read(image, question)
                 pairs: dict[str, tuple[Inside, Inside]] = {
                     "vision": (look, original.look(look.pixels)),
-                    "language": (reading, original.read(look.pixels, reading.tokens)),
+                    "language": (reading, original.read(reading)),
                 }
                 for part, (ours, theirs) in pairs.items():
                     patterns = zip(ours.patterns(), theirs.patterns(), strict=True)

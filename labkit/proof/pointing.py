@@ -112,7 +112,7 @@ def pointing(probe: Probe, cases: Iterable[Case]) -> dict[str, Pointing]:
             name = CALLED.get(word.strip().lower())
             box = inside(case.scene, name) if name else None
             if box is not None and box.any():
-                kind = KINDS[at >= len(reading.words) - reading.tokens.said]
+                kind = KINDS[at >= len(reading.words) - reading.said]
                 hits[kind].append(box[top[:, :, at]])
                 chance[kind].append(box.mean())
     return {

@@ -20,6 +20,19 @@ def test_axes_are_open_and_images_framed() -> None:
     assert figure.get_size_inches().tolist() == [4, 2]
 
 
+def test_tiles_stand_in_rows_under_their_titles() -> None:
+    pixels = np.zeros((2, 4, 3), np.uint8)
+    figure, axes = draw.tiles([(name, pixels) for name in "abcde"], side=2, cols=3)
+    figure.canvas.draw()
+    assert [axis.get_title() for axis in axes] == list("abcde")
+    boxes = [axis.get_position() for axis in axes]
+    assert boxes[0].y0 == boxes[2].y0 > boxes[3].y1
+    assert boxes[3].x0 == boxes[0].x0
+    unused = [axis for axis in figure.axes if axis not in axes]
+    assert [axis.axison for axis in unused] == [False]
+    plt.close("all")
+
+
 def test_a_grid_of_patches_and_visual_tokens() -> None:
     _, axis = draw.subplots(size=(2, 2))
     draw.patch_grid(axis, 28, 56, {14: 0.3, 28: 1}, color="black")

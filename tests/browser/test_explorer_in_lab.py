@@ -22,7 +22,7 @@ MOST_DELAY_MS = 150
 SET_UP = """
 import labkit
 from IPython.display import display
-from labkit import explorer
+from labkit.inside import explorer
 from labkit.proof.parity import examples
 from labkit.inside.probes import Probe
 

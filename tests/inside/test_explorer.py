@@ -1,4 +1,4 @@
-"""labkit.inside.explorer without a browser: what fits, what is chosen, what shows where no widget can."""
+"""The explorer without a browser: what fits, what is chosen, what shows where no widget can."""
 
 from __future__ import annotations
 
@@ -10,31 +10,29 @@ import pytest
 
 from labkit.base.errors import ProbeError
 from labkit.base.show import Picture
-from labkit.inside import explorer
+from labkit.inside import explorer, widget
 from labkit.inside.attention import attention_pattern
-from labkit.inside.explorer import Explorer, Panel
+from labkit.inside.looks import Inside
 from labkit.inside.probes import Probe
+from labkit.inside.widget import Explorer, Panel
 
-PIXELS = np.zeros((28, 56, 3), np.uint8)
 STATIC = Picture(b"\x89PNG", "A figure.")
 RNG = np.random.default_rng(0)
 Q, K = RNG.standard_normal((2, 3, 2, 8, 4)).astype(np.float32)  # 3 layers, 2 heads, 8 places
 
 
 def panel(**other: Any) -> Panel:
-    return Panel(
-        **{
-            "name": "p",
-            "layers": 3,
-            "heads": 2,
-            "fetch": lambda layer: (Q[layer], K[layer]),
-            **other,
-        }
-    )
+    fetch = other.pop("fetch", lambda layer: (Q[layer], K[layer]))
+    return Panel(**{"name": "p", "layers": ("L0", "L1", "L2"), "fetch": fetch, **other})
+
+
+def inside(rows: int = 2, cols: int = 4) -> Inside:
+    pixels = np.zeros((rows * 14, cols * 14, 3), np.uint8)
+    return Inside(name="i", layers=3, pixels=pixels, q={}, k={})
 
 
 def make(*panels: Panel, **other: Any) -> Explorer:
-    return Explorer(PIXELS, panels or (panel(),), **{"grid": (2, 4), "static": STATIC, **other})
+    return Explorer(inside(), panels or (panel(),), static=STATIC, **other)
 
 
 def test_the_map_is_that_of_the_formula() -> None:
@@ -48,7 +46,7 @@ def test_the_map_is_that_of_the_formula() -> None:
     assert np.allclose(cosine, by_hand, atol=1e-6)
     maps = RNG.random((2, 3, 8)).astype(np.float32)
     given = make(
-        panel(kind="given", layers=1, fetch=lambda _: (maps, np.zeros((2, 0, 0)))),
+        panel(kind="given", layers=["L0"], fetch=lambda _: (maps, maps[:, :0])),
         words=["a", "cat", "."],
         query=1,
         head=1,
@@ -69,18 +67,17 @@ def test_a_choice_that_is_not_there(choice: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"grid": (3, 4)},
+        {"inside": inside(3, 4)},
         {"words": ["one"]},
         {"panels": ()},
-        {"panels": (panel(), panel(heads=1))},
+        {"panels": (panel(), panel(fetch=lambda layer: (Q[layer, :1], K[layer, :1])))},
+        {"panels": (panel(), panel(layers=["L0"]))},
         {"panels": (panel(kind="guess"),)},
     ],
 )
 def test_what_does_not_fit_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ProbeError, match="expected"):
-        Explorer(
-            PIXELS, wrong.pop("panels", (panel(),)), **{"grid": (2, 4), "static": STATIC, **wrong}
-        )
+    with pytest.raises(ProbeError, match="expected panels alike"):
+        Explorer(**{"inside": inside(), "panels": (panel(),), "static": STATIC, **wrong})
 
 
 def test_layers_are_sent_at_once_if_small_else_when_asked_for(
@@ -94,7 +91,7 @@ def test_layers_are_sent_at_once_if_small_else_when_asked_for(
     found._on_message(found, {"do": "hello"}, {})
     assert [content["layer"] for content, _ in sent] == [0, 1, 2]
     assert sent[1][1] == [Q[1].tobytes(), K[1].tobytes()]
-    monkeypatch.setattr(explorer, "ALL_AT_ONCE_BYTES", 100)
+    monkeypatch.setattr(widget, "ALL_AT_ONCE_BYTES", 100)
     sent.clear()
     found = make(layer=1)
     found._on_message(found, {"do": "hello"}, {})

@@ -12,7 +12,7 @@ from PIL import Image
 from labkit import Model, cli
 from labkit.base.errors import ProbeError
 from labkit.base.paths import data_dir
-from labkit.inside import figures, probe_files
+from labkit.inside import attention_figures, patch_figures, probe_files
 from labkit.inside.probes import Probe
 
 SCENE = data_dir() / "scenes" / "cat_and_pizza.png"
@@ -122,7 +122,12 @@ def test_every_figure_carries_its_numbers(mini_model: Model, size: tuple[int, in
 def test_a_patch_that_is_not_there(mini_model: Model) -> None:
     with Probe(mini_model) as probe:
         look = probe.look(SCENE)
-    for draw in (figures.similarity, figures.rollout, figures.rope, figures.heads):
+    for draw in (
+        patch_figures.similarity,
+        attention_figures.rollout,
+        patch_figures.rope,
+        attention_figures.heads,
+    ):
         with pytest.raises(ProbeError, match="expected a patch from 0 to 63, received 64"):
             draw(look, 64)
 
@@ -130,15 +135,17 @@ def test_a_patch_that_is_not_there(mini_model: Model) -> None:
 def test_confusion_and_segmentation_tell_what_they_show() -> None:
     matrix = np.diag([5, 5, 4]) + np.array([[0, 0, 0], [0, 0, 0], [0, 1, 0]])
     assert (
-        "14 of 15 right. 1 kinds without any mistake are left out. Commonest mistakes: c taken for b, 1 times"
-        in (figures.confusion(matrix, ["a", "b", "c"], title="Test").alt)
+        "14 of 15 right. 1 kinds without any mistake are left out. "
+        "Commonest mistakes: c taken for b, 1 times"
+        in (patch_figures.confusion(matrix, ["a", "b", "c"], title="Test").alt)
     )
     assert (
-        "3 of 3 right" in figures.confusion(np.eye(3, dtype=int), ["a", "b", "c"], title="Test").alt
+        "3 of 3 right"
+        in patch_figures.confusion(np.eye(3, dtype=int), ["a", "b", "c"], title="Test").alt
     )
     labels = np.array([[0, 1, 1], [0, 0, 2]])
     assert "cat 2, dog 1; the rest, of 6, background" in (
-        figures.segmentation(
+        patch_figures.segmentation(
             np.zeros((56, 84, 3), np.uint8), labels, ["background", "cat", "dog"]
         ).alt
     )

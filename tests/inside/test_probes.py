@@ -20,9 +20,9 @@ from labkit import Model
 from labkit.base.errors import ProbeError, QuestionError
 from labkit.inside import probes, taps
 from labkit.inside.attention import attention_pattern, rope_2d, rotate
-from labkit.inside.looks import Look, Reading, Tokens
+from labkit.inside.looks import Look, Reading
 from labkit.inside.probes import Probe
-from labkit.inside.reference import Reference, ReferenceProbe
+from labkit.inside.reference import Reference
 from labkit.model.vision import to_grid
 from labkit.model.weights import embeddings, quantize
 from labkit.proof.evaluate import held_out_cases
@@ -39,13 +39,13 @@ def probe(mini_model: Model) -> Iterator[Probe]:
 
 
 @pytest.fixture(scope="module")
-def original(mini_reference: Reference) -> ReferenceProbe:
-    return ReferenceProbe(mini_reference)
+def original(mini_reference: Reference) -> Reference:
+    return mini_reference
 
 
 @pytest.mark.parametrize("image", [WIDE[0], TALL[0]], ids=["wide", "tall"])
 def test_the_tower_of_both_is_the_same_but_for_int4(
-    probe: Probe, original: ReferenceProbe, image: Any
+    probe: Probe, original: Reference, image: Any
 ) -> None:
     found = probe.look(image)
     expected = original.look(found.pixels)
@@ -76,7 +76,7 @@ def test_probing_changes_nothing(probe: Probe, mini_model: Model) -> None:
 
 
 def test_patterns_are_transformers_own_attention_weights(
-    original: ReferenceProbe, monkeypatch: pytest.MonkeyPatch
+    original: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eager attention computes patterns by itself: those of Q and K must be the same."""
     from transformers.models.qwen2_vl import modeling_qwen2_vl
@@ -90,8 +90,8 @@ def test_patterns_are_transformers_own_attention_weights(
 
     monkeypatch.setattr(modeling_qwen2_vl, "eager_attention_forward", noted)
     configs = (
-        original.reference.model.config.vision_config,
-        original.reference.model.config.text_config,
+        original.model.config.vision_config,
+        original.model.config.text_config,
     )
     for config in configs:
         monkeypatch.setattr(config, "_attn_implementation_internal", "eager")
@@ -101,25 +101,30 @@ def test_patterns_are_transformers_own_attention_weights(
         mine = to_grid(to_grid(theirs, look.rows, look.cols, axis=1), look.rows, look.cols, axis=2)
         assert np.abs(look.pattern(layer) - mine).max() < 1e-5
     weights.clear()
-    ids = tuple(original.reference.inputs(*WIDE)["input_ids"][0].tolist())
-    checkpoint = original.reference.checkpoint
-    tokens = Tokens(
+    ids = tuple(original.inputs(*WIDE)["input_ids"][0].tolist())
+    checkpoint = original.checkpoint
+    words = Reading(
+        name="not read yet",
+        layers=4,
+        pixels=look.pixels,
+        q=dict.fromkeys(range(4), np.empty(0)),
+        k={},
         ids=ids,
         pieces=("?",) * len(ids),
         said=0,
         pad=checkpoint.image_pad,
         stop=tuple(checkpoint.stop),
-        grid=(4, 6),
     )
-    reading = original.read(WIDE[0], tokens)
+    reading = original.read(words)
+    assert reading.name == "float32 in transformers"
     assert len(weights) == 4 + reading.layers
     for layer, theirs in enumerate(weights[4:]):
         assert np.abs(reading.pattern(layer) - theirs).max() < 1e-5
 
 
-def test_q_is_turned_by_the_position(original: ReferenceProbe) -> None:
+def test_q_is_turned_by_the_position(original: Reference) -> None:
     look = original.look(WIDE[0])
-    block = original.reference.model.model.visual.blocks[0]
+    block = original.model.model.visual.blocks[0]
     import torch
 
     with torch.no_grad():
@@ -130,23 +135,22 @@ def test_q_is_turned_by_the_position(original: ReferenceProbe) -> None:
 
 @pytest.mark.parametrize("case", [WIDE, TALL], ids=["wide", "tall"])
 def test_a_reading_of_both_is_the_same_but_for_int4(
-    probe: Probe, original: ReferenceProbe, mini_model: Model, case: Any
+    probe: Probe, original: Reference, mini_model: Model, case: Any
 ) -> None:
     found = probe.read(*case)
-    expected = original.read(found.pixels, found.tokens)
+    expected = original.read(found)
     answer = mini_model.ask(*case)
     assert found.answer == answer.text
     assert "".join(found.words) == case[1] + answer.text
-    assert found.tokens.said == len(answer.tokens)
-    said = len(found.words) - found.tokens.said
-    assert np.array_equal(found.queries[:said], found.tokens.places[:said])
-    assert np.array_equal(found.queries[said:], found.tokens.places[said:] - 1)
-    rows, cols = found.tokens.grid
+    assert found.said == len(answer.tokens)
+    said = len(found.words) - found.said
+    assert np.array_equal(found.queries[:said], found.places[:said])
+    assert np.array_equal(found.queries[said:], found.places[said:] - 1)
     for layer in range(found.layers):
         assert cosine(found.pattern(layer), expected.pattern(layer)) > 0.98, layer
         maps = found.text_to_patch(layer)
-        assert maps.shape == (6, len(found.words), rows * cols)
-        taken = found.pattern(layer)[:, found.queries][:, :, found.tokens.visual]
+        assert maps.shape == (6, len(found.words), found.rows * found.cols)
+        taken = found.pattern(layer)[:, found.queries][:, :, found.visual]
         assert np.allclose(maps, taken, atol=1e-5)
 
 
@@ -154,11 +158,11 @@ def test_words_arrive_while_the_answer_streams(probe: Probe) -> None:
     seen: list[Reading] = []
     whole = probe.read(*WIDE, on_word=seen.append)
     assert [r.answer for r in seen] == [whole.answer[: len(r.answer)] for r in seen]
-    assert len(seen) == whole.tokens.said
+    assert len(seen) == whole.said
     for layer in range(whole.layers):  # a word's attention does not depend on what comes after it
         assert np.allclose(
             seen[0].text_to_patch(layer)[:, -1],
-            whole.text_to_patch(layer)[:, -whole.tokens.said],
+            whole.text_to_patch(layer)[:, -whole.said],
             atol=2e-3,
         )
 
@@ -264,6 +268,6 @@ def test_where_words_look_can_be_recomputed_from_q_and_k(probe: Probe) -> None:
     q, k = reading.qk(1)
     at = int(reading.queries[0])
     row = attention_pattern(q[:, at : at + 1], k[:, : at + 1])[:, 0]
-    visual = row[:, reading.tokens.visual]
+    visual = row[:, reading.visual]
     assert np.allclose(reading.text_to_patch(1)[:, 0], visual, atol=1e-6)
     assert isinstance(probe.look(render(case.scene)), Look)

@@ -1,4 +1,4 @@
-// The browser's half of labkit/explorer.py: it holds queries and keys, computes the row that is asked for, and draws it.
+// The browser's half of widget.py: it holds queries and keys, computes the row that is asked for, and draws it.
 
 const PAGE = `
 <div class="le-tools">
@@ -85,9 +85,9 @@ function render({ model, el }) {
     held = new Map();
     asked = new Set();
     const options = (count, name) => Array.from({ length: count }, (_, i) => make("option", { value: i }, `${name}${i}`));
-    layers.replaceChildren(...spec.layerNames.map((name, i) => make("option", { value: i }, name)));
+    layers.replaceChildren(...spec.layers.map((name, i) => make("option", { value: i }, name)));
     heads.replaceChildren(...options(spec.heads, "H"));
-    find(".le-layer").hidden = spec.layers < 2;
+    find(".le-layer").hidden = spec.layers.length < 2;
     find(".le-head").hidden = spec.heads < 2;
     if (!same) setUpPanels();
     const words = (spec.words ?? []).map((word, i) => {
@@ -130,8 +130,8 @@ function render({ model, el }) {
   function onKey(event) {
     hovered = null; // the mouse may still lie where it was
     const step = { "[": -1, "]": 1 }[event.key];
-    if (step && spec.heads * spec.layers > 1) {
-      const all = spec.heads * spec.layers, next = (get("layer") * spec.heads + get("head") + step + all) % all;
+    if (step && spec.heads * spec.layers.length > 1) {
+      const all = spec.heads * spec.layers.length, next = (get("layer") * spec.heads + get("head") + step + all) % all;
       model.set("layer", Math.floor(next / spec.heads));
       set("head", next % spec.heads);
     } else if (ARROWS[event.key] && !spec.words) {
@@ -220,7 +220,7 @@ function render({ model, el }) {
       if (kinds[i] === "difference" && !size[top]) return `${name}differs nowhere`;
       return `${name}${verb} ${named(top)}: ${number(map[top], kinds[i])}`;
     });
-    const place = spec.layers * spec.heads > 1 ? `, ${spec.layers > 1 ? spec.layerNames[get("layer")] : ""}${spec.heads > 1 ? `H${get("head")}` : ""}` : "";
+    const place = spec.layers.length * spec.heads > 1 ? `, ${spec.layers.length > 1 ? spec.layers[get("layer")] : ""}${spec.heads > 1 ? `H${get("head")}` : ""}` : "";
     find(".le-readout").textContent = `${who}${place} ${told.join("; ")}.`;
     boxes.forEach((box, i) => box.canvas.setAttribute("aria-label", `${who}${place} ${told[i]}`));
   }
@@ -228,7 +228,10 @@ function render({ model, el }) {
   function take(message, buffers) {
     if (message.kind !== "layer" || message.run !== spec?.run) return;
     const floats = buffers.map((view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength)));
-    held.set(message.layer, message.widths.map((width, i) => ({ q: floats[2 * i], k: floats[2 * i + 1], width })));
+    held.set(message.layer, spec.panels.map((_, i) => {
+      const [q, k] = floats.slice(2 * i, 2 * i + 2);
+      return { q, k, width: q.length / (spec.heads * queries()) };
+    }));
     draw();
   }
 

@@ -1,0 +1,96 @@
+"""What figures of a look are made of: maps over its picture, and tables of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+
+from labkit.base.draw import image, tiles, write_cells
+from labkit.inside.looks import Inside
+
+OPACITY = 0.72
+
+
+def over(axis: Axes, pixels: np.ndarray, values: np.ndarray, **options: Any) -> AxesImage:
+    """Draw a map over the picture that an axis shows, cell for cell.
+
+    Parameters
+    ----------
+    values
+        (rows, cols), or with colours last.
+    options
+        As ``Axes.imshow``.
+    """
+    height, width = pixels.shape[:2]
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    style = {"alpha": OPACITY, "vmin": 0, "interpolation": "nearest", **options}
+    return axis.imshow(values, extent=extent, **style)
+
+
+def outline(axis: Axes, row: int, col: int, side: int = 1) -> None:
+    """Outline one cell of so many pixels a side, in black and white, to be seen on any ground."""
+    corner = col * side - 0.5, row * side - 0.5
+    for line, colour in ((3.0, "black"), (1.4, "white")):
+        axis.add_patch(Rectangle(corner, side, side, fill=False, linewidth=line, edgecolor=colour))
+
+
+def panels(
+    inside: Inside,
+    maps: Sequence[tuple[str, np.ndarray | None]],
+    *,
+    side: float,
+    cols: int | None = None,
+    query: int | None = None,
+    fontsize: float = 12,
+    **options: Any,
+) -> tuple[Figure, np.ndarray]:
+    """Maps in rows of panels, each over the picture and under its title.
+
+    Parameters
+    ----------
+    maps
+        Titles and what they stand above: (n_cells,), with colours last, or None for the picture
+        alone.
+    side, cols, fontsize
+        As `labkit.base.draw.tiles`.
+    query
+        A cell to outline in each.
+    options
+        As ``Axes.imshow``, for the maps.
+    """
+    pictures = [(title, inside.pixels) for title, _ in maps]
+    figure, axes = tiles(pictures, side=side, cols=cols, fontsize=fontsize)
+    for axis, (_, values) in zip(axes, maps, strict=True):
+        if values is not None:
+            cells = values.reshape(*inside.grid, *values.shape[1:])
+            over(axis, inside.pixels, cells, **options)
+        if query is not None:
+            outline(axis, *divmod(query, inside.cols), inside.cell)
+    return figure, axes
+
+
+def table(
+    axis: Axes,
+    values: np.ndarray,
+    rows: Sequence[str],
+    cols: Sequence[str],
+    form: Callable[[Any], str],
+    *,
+    dark: float,
+    **options: Any,
+) -> AxesImage:
+    """Draw numbers (rows, cols) as coloured cells that carry them, below ``dark`` in white.
+
+    Options are those of ``Axes.imshow``.
+    """
+    drawn = image(axis, values, **options)
+    write_cells(axis, values, form, dark=dark)
+    axis.set_xticks(range(len(cols)), cols)
+    axis.set_yticks(range(len(rows)), rows)
+    return drawn

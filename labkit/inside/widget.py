@@ -1,0 +1,195 @@
+"""The explorer's widget: maps over a picture, of the query that is pointed at.
+
+Queries and keys go to the browser, not the n×n patterns between them; the browser computes the one
+row that it draws, so hovering needs no kernel. Without a kernel the static figure shows.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+from PIL import Image
+
+from labkit.base.errors import ProbeError
+from labkit.base.show import Picture, data_url
+from labkit.inside.attention import attention_pattern, cosines
+from labkit.inside.looks import Inside
+
+Fetch = Callable[[int], tuple[np.ndarray, np.ndarray]]
+ALL_AT_ONCE_BYTES = 4_000_000  # beyond this a layer is sent when it is chosen
+FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "softmax": lambda query, keys: attention_pattern(query[None], keys)[0],
+    "cosine": cosines,
+    "given": lambda query, _: query,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One map over the picture, for each layer, head and query.
+
+    Attributes
+    ----------
+    layers
+        What the layers are called.
+    fetch
+        From a layer to queries (heads, n_queries, d) and keys (heads, n_keys, d), float32. Called
+        when the layer is needed.
+    kind
+        What the map is: ``"softmax"`` of q·k/√d, ``"cosine"`` of q and k, or ``"given"``: the
+        queries are the maps (heads, n_queries, n_keys) themselves, and the keys are empty.
+    """
+
+    name: str
+    layers: Sequence[str]
+    fetch: Fetch = field(repr=False)
+    kind: str = "softmax"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of layers, heads, queries and keys."""
+        q, k = self.fetch(0)
+        keys = q.shape[2] if self.kind == "given" else k.shape[1]
+        return len(self.layers), *q.shape[:2], keys
+
+    def row(self, layer: int, head: int, query: int) -> np.ndarray:
+        """The map of one query: (n_keys,) float32."""
+        q, k = self.fetch(layer)
+        return FORMULAS[self.kind](q[head, query], k[head])
+
+    def arrays(self, layer: int) -> list[np.ndarray]:
+        """Queries and keys of a layer, as the browser takes them."""
+        return [np.ascontiguousarray(array, np.float32) for array in self.fetch(layer)]
+
+
+class Explorer(anywidget.AnyWidget):
+    """A picture with one map for each panel.
+
+    ``query``, ``layer`` and ``head`` are what is chosen, here and in the browser.
+
+    Parameters
+    ----------
+    inside
+        What was looked into: its picture, and the grid of the keys over it.
+    panels
+        Drawn side by side with the same query, layer and head.
+    words
+        What the queries are, if they are words; None if they are the places of the grid.
+    difference
+        Whether to draw the last panel minus the first as well.
+    static
+        What shows where no widget can.
+    chosen
+        The query, layer and head to begin with.
+
+    Raises
+    ------
+    ProbeError
+        If panels, grid and words do not fit together.
+    """
+
+    _esm = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+    _css = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+
+    spec = traitlets.Dict().tag(sync=True)
+    query = traitlets.Int(0).tag(sync=True)
+    layer = traitlets.Int(0).tag(sync=True)
+    head = traitlets.Int(0).tag(sync=True)
+
+    def __init__(
+        self,
+        inside: Inside,
+        panels: Sequence[Panel],
+        *,
+        words: Sequence[str] | None = None,
+        difference: bool = False,
+        static: Picture,
+        **chosen: int,
+    ) -> None:
+        self.inside, self.difference, self.static = inside, difference, static
+        super().__init__(spec=self._take(panels, words), **chosen)
+        self.on_msg(self._on_message)
+
+    def show(self, panels: Sequence[Panel], words: Sequence[str], *, query: int) -> None:
+        """Replace what is shown; for words that arrive one by one."""
+        spec = self._take(panels, words)
+        with self.hold_sync():
+            self.spec, self.query = spec, query
+        self._send_layers()
+
+    def values(self, panel: int = 0) -> np.ndarray:
+        """The map that is chosen, (rows, cols) float32, from the formula that the browser uses."""
+        row = self.panels[panel].row(self.layer, self.head, self.query)
+        return row.reshape(self.inside.grid)
+
+    @traitlets.validate("query", "layer", "head")
+    def _within(self, proposal: Any) -> int:
+        name, value = proposal["trait"].name, int(proposal["value"])
+        if not 0 <= value < self._counts[name]:
+            raise ProbeError(
+                f"expected a {name} from 0 to {self._counts[name] - 1}, received {value}"
+            )
+        return value
+
+    def _take(self, panels: Sequence[Panel], words: Sequence[str] | None) -> dict[str, Any]:
+        """Check that all fits, keep it, and say it in the browser's terms."""
+        rows, cols = self.inside.grid
+        queries = rows * cols if words is None else len(words)
+        sizes = {panel.sizes for panel in panels}
+        kinds = {panel.kind for panel in panels}
+        layers, heads, *fitting = next(iter(sizes), (0, 0))
+        if fitting != [queries, rows * cols] or len(sizes) > 1 or kinds - FORMULAS.keys():
+            raise ProbeError(
+                f"expected panels alike in layers and heads, with {queries} queries and "
+                f"{rows * cols} keys, of kinds among {', '.join(FORMULAS)}; received "
+                f"{[(panel.name, panel.kind, panel.sizes) for panel in panels]}"
+            )
+        self.panels, self._counts = panels, {"query": queries, "layer": layers, "head": heads}
+        size = layers * sum(array.nbytes for panel in panels for array in panel.arrays(0))
+        return {
+            "image": _embedded(self.inside.pixels),
+            "size": self.inside.pixels.shape[1::-1],
+            "grid": (rows, cols),
+            "panels": [{"name": panel.name, "kind": panel.kind} for panel in panels],
+            "layers": panels[0].layers,
+            "heads": heads,
+            "words": words,
+            "difference": self.difference and len(panels) > 1,
+            "atOnce": size <= ALL_AT_ONCE_BYTES,
+            "run": self.spec.get("run", 0) + 1,
+        }
+
+    def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:
+        self._send_layers([int(content["layer"])] if "layer" in content else None)
+
+    def _send_layers(self, layers: Sequence[int] | None = None) -> None:
+        every = range(self._counts["layer"]) if self.spec["atOnce"] else [self.layer]
+        for layer in layers or every:
+            arrays = [array for panel in self.panels for array in panel.arrays(layer)]
+            message = {"kind": "layer", "layer": layer, "run": self.spec["run"]}
+            self.send(message, [array.tobytes() for array in arrays])
+
+    def __repr__(self) -> str:
+        return f"Explorer of {', '.join(p.name for p in self.panels)}. {self.static.alt}"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The widget; where none can be shown, the static figure."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        shown, about = self.static._repr_mimebundle_()
+        return {**bundle[0], **shown}, {**bundle[1], **about}
+
+
+def _embedded(pixels: np.ndarray) -> str:
+    """A picture as a URL; large ones as JPEG."""
+    data, kind = io.BytesIO(), "png" if pixels.size < 1_000_000 else "jpeg"
+    Image.fromarray(pixels).save(data, kind, quality=90)
+    return data_url(data.getvalue(), kind)
