@@ -25,9 +25,8 @@ from labkit.model.parts import Part
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-MARKUP = re.compile(
-    r"<\|[^|]*\|>|</?(?:img|audio|hw)>|[\0\ud800-\udfff]"
-)  # and what has no place in a text: it would end or crash it
+MARKUP = re.compile(r"<\|[^|]*\|>|</?(?:img|audio|hw)>|[\0\ud800-\udfff]")
+"""Control marks, and what has no place in a text: it would end or crash it."""
 PRECISIONS = ("normal", "high", "low")
 MAX_PIXELS = 1280 * 28 * 28
 """Larger pictures are shrunk to 1,280 visual tokens; the 2B checkpoint alone would allow 16,384,
@@ -68,7 +67,8 @@ class Answer:
         return len(self.prompt)
 
     def __repr__(self) -> str:
-        return f"Answer({self.text!r}, {len(self.tokens)} tokens, {self.visual_tokens} visual of {self.prompt_tokens} prompt tokens)"
+        visual = f"{self.visual_tokens} visual of {self.prompt_tokens} prompt tokens"
+        return f"Answer({self.text!r}, {len(self.tokens)} tokens, {visual})"
 
 
 class Model:
@@ -107,31 +107,22 @@ class Model:
         positions: str = "mrope",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        if (
-            precision not in PRECISIONS
-            or memory not in PRECISIONS
-            or positions not in ("mrope", "mnn")
-        ):
+        if not {precision, memory} <= set(PRECISIONS) or positions not in ("mrope", "mnn"):
             raise ModelError(
                 f"expected precision and memory among {', '.join(PRECISIONS)} and positions "
-                "'mrope' or 'mnn', "
-                f"received {precision!r}, {memory!r}, {positions!r}"
+                f"'mrope' or 'mnn', received {precision!r}, {memory!r}, {positions!r}"
             )
         self.folder, self.manifest = Path(folder).resolve(), manifest.read(Path(folder))
-        self.options: dict[str, Any] = {
-            "threads": threads or default_threads(),
-            "precision": precision,
-            "memory": memory,
-        }
+        self.options: dict[str, Any] = dict(
+            threads=threads or default_threads(), precision=precision, memory=memory
+        )
         self.positions = positions
-        self.area = {
-            **self.manifest.image,
-            "max_pixels": min(max_pixels, self.manifest.image["max_pixels"]),
-        }
-        if max_pixels < self.area["min_pixels"]:
+        least, most = self.manifest.image["min_pixels"], self.manifest.image["max_pixels"]
+        self.area = {"min_pixels": least, "max_pixels": min(max_pixels, most)}
+        if max_pixels < least:
             raise ModelError(
-                f"expected max_pixels of at least {self.area['min_pixels']:,}, this model's "
-                f"smallest, received {max_pixels:,}."
+                f"expected max_pixels of at least {least:,}, this model's smallest, "
+                f"received {max_pixels:,}."
             )
         self._engine: EngineProcess | None = None
         self._load_s = 0.0
@@ -142,10 +133,8 @@ class Model:
     def engine(self) -> EngineProcess:
         """The engine, started at first use, and again after a crash."""
         if self._engine is None or not self._engine.alive:
-            if self._engine is not None:
-                self._engine.close()
-            self._engine, self._load_s = EngineProcess(), 0.0
-            self._loaded.clear()
+            self.close()
+            self._engine = EngineProcess()
         return self._engine
 
     def ask(
@@ -181,9 +170,9 @@ class Model:
         question = question.strip()
         if not question:
             raise QuestionError("expected a question, received nothing. Try: Describe the image.")
-        if found := MARKUP.search(question):
+        if mark := MARKUP.search(question):
             raise QuestionError(
-                f"expected plain words, received the control mark {found.group()!r}, which would "
+                f"expected plain words, received the control mark {mark.group()!r}, which would "
                 "change the prompt. Leave it out."
             )
         if max_new_tokens < 1:
@@ -191,9 +180,8 @@ class Model:
         arrays = {} if image is None else {"image": self.prepare(image)}
         engine = self.engine
         if not self._load_s:
-            self._load_s = engine.request("load_chat", directory=str(self.folder), **self.options)[
-                "load_s"
-            ]
+            loaded = engine.request("load_chat", directory=str(self.folder), **self.options)
+            self._load_s = loaded["load_s"]
 
         def pass_on(event: dict[str, Any]) -> None:
             if on_text and event["event"] == "piece" and event["text"]:
@@ -202,23 +190,19 @@ class Model:
                 on_event(event)
 
         said = engine.request(
-            "ask", arrays, on_event=pass_on, question=question, image_pad=self.manifest.image_pad, stop=list(self.manifest.stop),
-            max_new_tokens=max_new_tokens, positions=self.positions,
-        )  # fmt: skip
-        return Answer(
-            text=said["text"],
-            tokens=tuple(said["tokens"]),
-            prompt=tuple(said["prompt"]),
-            visual_tokens=said["visual_tokens"],
-            finished=said["finished"],
-            times=Times(
-                load_s=self._load_s,
-                vision_s=said["vision_s"],
-                prefill_s=said["prefill_s"],
-                decode_s=said["decode_s"],
-            ),
-            first_logits=said["first_logits"],
+            "ask",
+            arrays,
+            on_event=pass_on,
+            question=question,
+            image_pad=self.manifest.image_pad,
+            stop=self.manifest.stop,
+            max_new_tokens=max_new_tokens,
+            positions=self.positions,
         )
+        seconds = {part: said.pop(part) for part in ("vision_s", "prefill_s", "decode_s")}
+        times = Times(load_s=self._load_s, **seconds)
+        tokens, prompt = (tuple(said.pop(ids)) for ids in ("tokens", "prompt"))
+        return Answer(tokens=tokens, prompt=prompt, times=times, **said)
 
     def prepare(self, image: ImageLike) -> np.ndarray:
         """A picture at the size at which this model looks at it: (height, width, 3) uint8."""
@@ -229,9 +213,8 @@ class Model:
         ``outputs``.
         """
         if name not in self._graphs:
-            self._graphs[name] = self.engine.request("graph", file=str(self.folder / name))[
-                "ops"
-            ]
+            reply = self.engine.request("graph", file=str(self.folder / name))
+            self._graphs[name] = reply["ops"]
         return self._graphs[name]
 
     def forward(self, part: Part) -> dict[str, np.ndarray]:
@@ -246,7 +229,8 @@ class Model:
         """End the engine; the next question starts it again."""
         if self._engine is not None:
             self._engine.close()
-            self._engine = None
+        self._engine, self._load_s = None, 0.0
+        self._loaded.clear()
 
     def __enter__(self) -> Self:
         return self

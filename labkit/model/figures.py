@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 
-from labkit.base.draw import CYCLE, finish, stacked_bars, subplots
+from labkit.base.draw import CYCLE, centred, finish, image, patch_grid, stacked_bars, subplots
 from labkit.base.show import Picture
-from labkit.model.vision import FACTOR, PATCH_SIZE, merge_order
+from labkit.model.vision import FACTOR, PATCH_SIZE, grid, merge_order
 from labkit.model.weights import QuantizedLinear
 
 
@@ -23,58 +21,28 @@ def patches(pixels: np.ndarray) -> Picture:
         (height, width, 3) uint8, both sides multiples of 28.
     """
     height, width = pixels.shape[:2]
-    rows, cols = height // PATCH_SIZE, width // PATCH_SIZE
-    figure, axes = plt.subplots(
-        1, 3, figsize=(3.6 * 3, 3.6 * height / width + 0.5), layout="constrained"
-    )
-    titles = (
-        f"{width}×{height} pixels",
+    rows, cols = grid(pixels)
+    figure, axes = subplots(1, 3, size=(10.8, 3.6 * height / width + 0.5))
+    image(axes[0], pixels, title=f"{width}×{height} pixels")
+    patches_, tokens = (
         f"{rows * cols} patches of 14×14, in order",
         f"{rows * cols // 4} visual tokens",
     )
-    for axis, title in zip(axes, titles, strict=True):
-        axis.imshow(pixels, alpha=1 if axis is axes[0] else 0.45)
-        axis.set_title(title)
-        axis.set(xticks=[], yticks=[])
-    order = merge_order(rows, cols)
-    for place, number in enumerate(order):
-        row, col = divmod(int(number), cols)
-        axes[1].text(
-            (col + 0.5) * PATCH_SIZE - 0.5,
-            (row + 0.5) * PATCH_SIZE - 0.5,
-            str(place),
-            ha="center",
-            va="center",
-            fontsize=8,
-        )
-    _grid(axes[1], height, width, PATCH_SIZE, 0.4)
-    _grid(axes[1], height, width, FACTOR, 1.6)
-    _grid(axes[2], height, width, FACTOR, 1.6)
-    for number in range(rows * cols // 4):
-        row, col = divmod(number, cols // 2)
-        axes[2].text(
-            (col + 0.5) * FACTOR - 0.5,
-            (row + 0.5) * FACTOR - 0.5,
-            str(number),
-            ha="center",
-            va="center",
-            fontsize=13,
-        )
+    for axis, title, cell, order, lines, fontsize in (
+        (axes[1], patches_, PATCH_SIZE, merge_order(rows, cols), {PATCH_SIZE: 0.4, FACTOR: 1.6}, 8),
+        (axes[2], tokens, FACTOR, np.arange(rows * cols // 4), {FACTOR: 1.6}, 13),
+    ):
+        image(axis, pixels, title=title, alpha=0.45)
+        patch_grid(axis, height, width, lines, color="black")
+        y, x = (np.divmod(order, width // cell) + np.array(0.5)) * cell - 0.5
+        for number in range(len(order)):
+            centred(axis, x[number], y[number], str(number), fontsize=fontsize)
     alt = (
-        f"Three views of one picture of {width}×{height} pixels: the picture; its {rows} by "
-        f"{cols} patches, numbered in blocks "
-        "of two by two "
-        f"(0 and 1 above 2 and 3, then the next block to the right); and its {rows // 2} by "
-        f"{cols // 2} visual tokens, one for each block."
+        f"Three views of one picture of {width}×{height} pixels: the picture; its {rows} by {cols} "
+        "patches, numbered in blocks of two by two (0 and 1 above 2 and 3, then the next block to "
+        f"the right); and its {rows // 2} by {cols // 2} visual tokens, one for each block."
     )
     return finish(figure, alt)
-
-
-def _grid(axis: Any, height: int, width: int, step: int, line: float) -> None:
-    for x in range(0, width + 1, step):
-        axis.axvline(x - 0.5, color="black", linewidth=line)
-    for y in range(0, height + 1, step):
-        axis.axhline(y - 0.5, color="black", linewidth=line)
 
 
 def sizes(bars: Mapping[str, Mapping[str, int]]) -> Picture:
@@ -97,13 +65,12 @@ def sizes(bars: Mapping[str, Mapping[str, int]]) -> Picture:
         axis.bar_label(cut, wide_enough, label_type="center", color=ink, fontsize=9)
     axis.set_xlabel("megabytes")
     axis.legend(loc="lower right", frameon=False)
-    told = "; ".join(
-        f"{name} {sum(bar.values()) / 1e6:.2f} MB ("
-        + ", ".join(f"{p} {bar[p] / 1e6:.2f}" for p in names)
-        + ")"
-        for name, bar in bars.items()
-    )
-    return finish(figure, f"Bars of the model's size by part: {told}.")
+    totals = [
+        f"{version} {sum(bar.values()) / 1e6:.2f} MB "
+        f"({', '.join(f'{part} {bar[part] / 1e6:.2f}' for part in names)})"
+        for version, bar in bars.items()
+    ]
+    return finish(figure, f"Bars of the model's size by part: {'; '.join(totals)}.")
 
 
 def block_levels(weights: np.ndarray, quantized: QuantizedLinear) -> Picture:
@@ -116,38 +83,27 @@ def block_levels(weights: np.ndarray, quantized: QuantizedLinear) -> Picture:
     quantized
         The same block, as a matrix of one row and one block.
     """
-    levels = quantized.scale[0, 0] * np.arange(2**quantized.bits) + quantized.minimum[0, 0]
-    near = quantized.dequantized()[0]
-    error = float(np.abs(near - weights).max())
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(9.5, 4.6), height_ratios=(3, 1), sharex=True, layout="constrained"
-    )
+    step, lowest = quantized.scale[0, 0], quantized.minimum[0, 0]
+    levels = step * np.arange(2**quantized.bits) + lowest
+    nearest = quantized.dequantized()[0]
+    errors, places = nearest - weights, np.arange(len(weights))
+    figure, (top, bottom) = subplots(2, 1, size=(9.5, 4.6), height_ratios=(3, 1), sharex=True)
     if len(levels) <= 16:
         top.hlines(levels, -1, len(weights), color="0.85", linewidth=0.8, zorder=0)
-    x = np.arange(len(weights))
-    top.vlines(x, weights, near, color=CYCLE[1], linewidth=1.5)
-    top.plot(x, weights, "o", color=CYCLE[0], markersize=4, label="weight")
-    top.plot(
-        x,
-        near,
-        "_",
-        color=CYCLE[2],
-        markersize=9,
-        markeredgewidth=2.5,
-        label=f"nearest of {len(levels)} levels",
-    )
-    top.legend(loc="upper right", ncols=2, frameon=True)
+    top.vlines(places, weights, nearest, color=CYCLE[1], linewidth=1.5)
+    top.plot(places, weights, "o", color=CYCLE[0], markersize=4, label="weight")
+    label = f"nearest of {len(levels)} levels"
+    top.plot(places, nearest, "_", color=CYCLE[2], markersize=9, markeredgewidth=2.5, label=label)
+    top.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     top.set_ylabel("value")
-    bottom.bar(x, near - weights, color=CYCLE[1])
+    bottom.bar(places, errors, color=CYCLE[1])
     bottom.axhline(0, color="black", linewidth=0.8)
-    for sign in (-1, 1):
-        bottom.axhline(sign * quantized.scale[0, 0] / 2, color="0.5", linestyle="--", linewidth=0.8)
+    for half_a_step in (-step / 2, step / 2):
+        bottom.axhline(half_a_step, color="0.5", linestyle="--", linewidth=0.8)
     bottom.set(ylabel="error", xlabel="weight within the block")
     alt = (
         f"{len(weights)} weights of one block as dots between {weights.min():.3f} and "
-        f"{weights.max():.3f}, each joined "
-        f"to the nearest of {len(levels)} evenly spaced levels; "
-        f"below, the errors, at most {error:.4f}, within half a step of "
-        f"{quantized.scale[0, 0]:.4f}."
+        f"{weights.max():.3f}, each joined to the nearest of {len(levels)} evenly spaced levels; "
+        f"below, the errors, at most {np.abs(errors).max():.4f}, within half a step of {step:.4f}."
     )
     return finish(figure, alt)

@@ -7,14 +7,14 @@ Vision is ``visual.mnn`` on a picture; prefill is ``llm.mnn`` on a whole prompt;
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from labkit.base.errors import ModelError
 from labkit.engine.client import EngineProcess
-from labkit.model.vision import FACTOR, PATCH_SIZE, patch_positions
+from labkit.model.vision import FACTOR, PATCH_SIZE, TEMPORAL_PATCH_SIZE, patch_positions
 
 NAMES = ("vision", "prefill", "decode")
 
@@ -106,9 +106,16 @@ class Part:
             As `labkit.model.chat.Model`.
         """
         reply = engine.request(
-            "load_module", file=str(self.file), key=self.name, inputs=list(self.inputs), outputs=list(self.outputs),
-            kleidiai=kleidiai, memory=memory, precision=precision, threads=threads,
-        )  # fmt: skip
+            "load_module",
+            file=str(self.file),
+            key=self.name,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            kleidiai=kleidiai,
+            memory=memory,
+            precision=precision,
+            threads=threads,
+        )
         return float(reply["load_s"])
 
     def forward(
@@ -129,28 +136,26 @@ def vision(model: Path, *, height: int = 112, width: int = 112, seed: int = 0) -
             f"expected a picture whose sides are multiples of {FACTOR}, received {height}x{width}"
         )
     rows, cols = height // PATCH_SIZE, width // PATCH_SIZE
-    values = np.random.default_rng(seed).standard_normal(
-        (rows * cols, 3 * 2 * PATCH_SIZE**2), np.float32
-    )
+    shape = rows * cols, 3 * TEMPORAL_PATCH_SIZE * PATCH_SIZE**2
+    noise = np.random.default_rng(seed).standard_normal(shape, np.float32)
     return Part(
         name="vision",
         file=_file(model, "visual.mnn"),
         outputs=("image_embeds",),
-        arrays=vision_inputs(values, rows, cols),
+        arrays=vision_inputs(noise, rows, cols),
         size=f"{height}×{width} pixels, {rows * cols} patches",
     )
 
 
-def _prompt(model: Path, name: str, tokens: int, seed: int) -> Part:
+def prefill(model: Path, *, tokens: int = 48, seed: int = 0) -> Part:
+    """The language model on a whole prompt of random embeddings: matrix times matrix."""
     if tokens < 1:
         raise ModelError(f"expected a prompt of at least one token, received {tokens}")
-    width = int(
-        json.loads(_file(model, "llm_config.json").read_text(encoding="utf-8"))["hidden_size"]
-    )
+    width = json.loads(_file(model, "llm_config.json").read_text(encoding="utf-8"))["hidden_size"]
     noise = np.random.default_rng(seed).standard_normal((tokens, width), np.float32)
     positions = np.tile(np.arange(tokens, dtype=np.int32), (3, 1))
     return Part(
-        name=name,
+        name="prefill",
         file=_file(model, "llm.mnn"),
         outputs=("logits",),
         arrays=prompt_inputs(0.05 * noise, positions),
@@ -158,25 +163,18 @@ def _prompt(model: Path, name: str, tokens: int, seed: int) -> Part:
     )
 
 
-def prefill(model: Path, *, tokens: int = 48, seed: int = 0) -> Part:
-    """The language model on a whole prompt of random embeddings: matrix times matrix."""
-    return _prompt(model, "prefill", tokens, seed)
-
-
 def decode(model: Path, *, seed: int = 0) -> Part:
     """The language model on one token: matrix times vector."""
-    return _prompt(model, "decode", 1, seed)
+    return replace(prefill(model, tokens=1, seed=seed), name="decode")
 
 
 def all_parts(
     model: Path, *, image: tuple[int, int] = (112, 112), prompt_tokens: int = 48
 ) -> tuple[Part, ...]:
     """Vision, prefill and decode of one converted model."""
-    return (
-        vision(model, height=image[0], width=image[1]),
-        prefill(model, tokens=prompt_tokens),
-        decode(model),
-    )
+    height, width = image
+    tower = vision(model, height=height, width=width)
+    return tower, prefill(model, tokens=prompt_tokens), decode(model)
 
 
 def _file(model: Path, name: str) -> Path:

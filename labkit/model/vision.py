@@ -61,17 +61,14 @@ def smart_resize(
             f"expected sides within 1:{MAX_ASPECT_RATIO}, got {width}×{height} pixels, which "
             "Qwen2-VL refuses. Crop the picture first."
         )
-    rows, cols = round(height / factor) * factor, round(width / factor) * factor
+    sides = height, width
+    rows, cols = (round(side / factor) * factor for side in sides)
     if rows * cols > max_pixels:
         scale = math.sqrt(height * width / max_pixels)
-        rows = max(factor, math.floor(height / scale / factor) * factor)
-        cols = max(factor, math.floor(width / scale / factor) * factor)
+        rows, cols = (max(1, math.floor(side / scale / factor)) * factor for side in sides)
     elif rows * cols < min_pixels:
         scale = math.sqrt(min_pixels / (height * width))
-        rows, cols = (
-            math.ceil(height * scale / factor) * factor,
-            math.ceil(width * scale / factor) * factor,
-        )
+        rows, cols = (math.ceil(side * scale / factor) * factor for side in sides)
     return rows, cols
 
 
@@ -173,17 +170,11 @@ def mrope_positions(before: int, grid_rows: int, grid_cols: int, after: int) -> 
     >>> mrope_positions(1, 2, 2, 1).tolist()
     [[0, 1, 1, 1, 1, 3], [0, 1, 1, 2, 2, 3], [0, 1, 2, 1, 2, 3]]
     """
-    rows, cols = np.divmod(np.arange(grid_rows * grid_cols), grid_cols)
-    picture = np.stack([np.zeros_like(rows), rows, cols]) + before
-    start = before + max(grid_rows, grid_cols)
-    return np.concatenate(
-        [
-            np.tile(np.arange(before), (3, 1)),
-            picture,
-            np.tile(np.arange(start, start + after), (3, 1)),
-        ],
-        axis=1,
-    )
+    row, col = np.divmod(np.arange(grid_rows * grid_cols), grid_cols)
+    picture = before + np.stack([np.zeros_like(row), row, col])
+    text = np.tile(np.arange(before + after), (3, 1))
+    text[:, before:] += max(grid_rows, grid_cols)
+    return np.concatenate([text[:, :before], picture, text[:, before:]], axis=1)
 
 
 def to_grid(sequence: np.ndarray, rows: int, cols: int, *, axis: int = 0) -> np.ndarray:

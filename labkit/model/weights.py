@@ -17,6 +17,10 @@ from labkit.base.errors import ModelError
 from labkit.model.chat import Model
 from labkit.model.checkpoints import WANTED, Checkpoint, tensors
 
+WEIGHTS = "llm.mnn.weight"
+PARTS = {"visual.": "vision tower", "embed_tokens": "embeddings", "": "language model"}
+"""What a tensor of a checkpoint belongs to, by the first of these in its name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedLinear:
@@ -71,12 +75,8 @@ def quantize(weight: np.ndarray, *, bits: int = 4, block_size: int = 64) -> Quan
     blocks = weight.reshape(rows, columns // size, size)
     low, high = blocks.min(-1), blocks.max(-1)
     scale = (high - low) / blocks.dtype.type(2**bits - 1)
-    steps = np.divide(
-        blocks - low[:, :, None],
-        scale[:, :, None],
-        out=np.zeros_like(blocks),
-        where=scale[:, :, None] > 0,
-    )
+    above, step = blocks - low[:, :, None], scale[:, :, None]
+    steps = np.divide(above, step, out=np.zeros_like(blocks), where=step > 0)
     return QuantizedLinear(
         bits=bits,
         codes=np.rint(steps).astype(np.uint8).reshape(rows, columns),
@@ -89,23 +89,15 @@ def checkpoint_parts(checkpoint: Checkpoint) -> dict[str, int]:
     """Bytes of a checkpoint's weights by part: vision tower, language model, embeddings, and the
     files around them.
     """
-    sizes = {"vision tower": 0, "language model": 0, "embeddings": 0}
+    sizes = dict.fromkeys(PARTS.values(), 0)
     for name, (kind, count) in tensors(checkpoint.folder).items():
-        part = (
-            "vision tower"
-            if "visual." in name
-            else "embeddings"
-            if "embed_tokens" in name
-            else "language model"
-        )
-        sizes[part] += count * {"F32": 4}.get(kind, 2)
-    around = sum(
-        p.stat().st_size
-        for pattern in WANTED
-        for p in checkpoint.folder.glob(pattern)
-        if p.suffix != ".safetensors"
+        part = next(part for mark, part in PARTS.items() if mark in name)
+        sizes[part] += count * (4 if kind == "F32" else 2)
+    around = [file for pattern in WANTED for file in checkpoint.folder.glob(pattern)]
+    sizes["graphs, tokenizer"] = sum(
+        file.stat().st_size for file in around if file.suffix != ".safetensors"
     )
-    return sizes | {"graphs, tokenizer": around}
+    return sizes
 
 
 def linear_layers(model: Model) -> dict[str, list[int]]:
@@ -127,47 +119,59 @@ def read_linear(model: Model, name: str) -> QuantizedLinear:
     ModelError
         If there is no such layer, or its bytes are not as the exporter writes them.
     """
-    layers = linear_layers(model)
+    layers, file = linear_layers(model), model.folder / WEIGHTS
     if name not in layers:
         raise ModelError(
-            f"expected one of the language model's linear layers, received {name!r}. There are: "
-            f"{', '.join(list(layers)[:4])}, …"
+            f"expected one of the language model's linear layers, received {name!r}. "
+            f"There are: {', '.join(list(layers)[:4])}, …"
         )
-    offset, weight_bytes, alpha_bytes = layers[name][:3]
-    with Path(model.folder / "llm.mnn.weight").open("rb") as file:
-        file.seek(offset)
-        raw, alpha = file.read(weight_bytes), np.frombuffer(file.read(alpha_bytes), np.float32)
-    for wide in (
-        np.uint16,
-        np.int32,
-    ):  # matrices of over 65,535 rows or columns have wider numbers in their header
-        head = 1 + 2 * wide().itemsize
-        rows, columns = (int(n) for n in np.frombuffer(raw[1:head], wide))
-        levels = raw[head] or 256
-        bits = levels.bit_length() - 1
-        body = np.frombuffer(raw[head + 1 + levels :], np.uint8)
-        if raw[0] == 2 and bits in (4, 8) and body.size * 8 == rows * columns * bits:
-            break
-    else:
+    offset, size, alpha_size = layers[name][:3]
+    stored = np.fromfile(file, np.uint8, size + alpha_size, offset=offset)
+    bits, packed = _packed(stored[:size])
+    if not bits:
         raise ModelError(
-            f"expected {name} as header, codes and scales in {model.folder / 'llm.mnn.weight'}, "
-            "found another layout: not this exporter's."
+            f"expected {name} as header, codes and scales in {file}, found another layout: "
+            "not this exporter's."
         )
-    codes = body if bits == 8 else np.stack([body >> 4, body & 15], -1).reshape(-1)
-    if model.manifest.options["symmetric"]:
-        scale = alpha.reshape(rows, -1)
-        return QuantizedLinear(
-            bits=bits,
-            codes=codes.reshape(rows, columns),
-            scale=scale,
-            minimum=-scale * (levels // 2),
-        )
-    zero, scale = alpha.reshape(rows, -1, 2).transpose(2, 0, 1)
+    kinds = 1 if model.manifest.options["symmetric"] else 2
+    alpha = stored[size:].view(np.float32).reshape(len(packed), -1, kinds)
+    return _linear(bits, packed, alpha)
+
+
+def _packed(stored: np.ndarray) -> tuple[int, np.ndarray]:
+    """Bits and packed codes, (rows, bytes of a row), of a layer; 0 bits if it is not one.
+
+    It begins with its kind (2), its rows and columns (two bytes each, or four where one is over
+    65,535), the number of levels (256 is written as 0) and the value of each level.
+    """
+    for width in ("<u2", "<u4"):
+        header = np.dtype([("kind", "u1"), ("rows", width), ("columns", width), ("levels", "u1")])
+        kind, rows, columns, levels = stored[: header.itemsize].view(header)[0].tolist()
+        levels = levels or 256
+        bits, codes = levels.bit_length() - 1, stored[header.itemsize + levels :]
+        if kind == 2 and bits in (4, 8) and codes.size * 8 == rows * columns * bits:
+            return bits, codes.reshape(rows, -1)
+    return 0, stored
+
+
+def _linear(bits: int, packed: np.ndarray, alpha: np.ndarray) -> QuantizedLinear:
+    """A layer from what MNN keeps of it.
+
+    Parameters
+    ----------
+    packed
+        (rows, bytes) uint8; of two 4-bit codes in a byte, the upper half is the first.
+    alpha
+        (rows, blocks, 1 or 2) float32: last the scale, and before it, unless that is always zero,
+        what the code in the middle, ``2 ** (bits - 1)``, stands for.
+    """
+    halves = np.stack([packed >> 4, packed & 15], -1).reshape(len(packed), -1)
+    scale, middle = alpha[:, :, -1], alpha[:, :, 0] if alpha.shape[2] == 2 else np.float32(0)
     return QuantizedLinear(
         bits=bits,
-        codes=codes.reshape(rows, columns),
+        codes=packed if bits == 8 else halves,
         scale=scale,
-        minimum=zero - scale * (levels // 2),
+        minimum=middle - scale * 2 ** (bits - 1),
     )
 
 
@@ -189,17 +193,9 @@ def embeddings(folder: Path, tokens: Sequence[int]) -> np.ndarray:
         table = np.memmap(folder / "embeddings_bf16.bin", np.uint16, "r").reshape(-1, width)
         rows: np.ndarray = (table[ids].astype(np.uint32) << 16).view(np.float32)
         return rows
-    start, alpha_start, alpha_bytes, bits, block = config["tie_embeddings"][:5]
-    file = np.memmap(folder / "llm.mnn.weight", np.uint8, "r")
-    body = file[start:alpha_start].reshape(-1, width * bits // 8)[ids]
-    alpha = (
-        file[alpha_start : alpha_start + alpha_bytes]
-        .view(np.float32)
-        .reshape((alpha_start - start) * 8 // bits // width, width // (block or width), -1)[ids]
-    )
-    codes = body if bits == 8 else np.stack([body >> 4, body & 15], -1).reshape(len(ids), width)
-    scale = alpha[:, :, -1:]
-    zero = alpha[:, :, :1] if alpha.shape[2] == 2 else np.zeros_like(scale)
-    centred = codes.reshape(len(ids), alpha.shape[1], -1).astype(np.float32) - 2 ** (bits - 1)
-    vectors: np.ndarray = (centred * scale + zero).reshape(len(ids), width)
-    return vectors
+    start, alpha_start, alpha_size, bits, block = config["tie_embeddings"][:5]
+    stored = np.memmap(folder / WEIGHTS, np.uint8, "r")
+    packed = stored[start:alpha_start].reshape(-1, width * bits // 8)
+    alpha = stored[alpha_start : alpha_start + alpha_size].view(np.float32)
+    alpha = alpha.reshape(len(packed), width // (block or width), -1)
+    return _linear(bits, packed[ids], alpha[ids]).dequantized()
