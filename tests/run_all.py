@@ -1,4 +1,4 @@
-"""Everything that has to pass: ``python tests/run_all.py``, started by bootstrap.py when ``.venv`` is ready."""
+"""Everything that has to pass: ``python tests/run_all.py``, which bootstrap.py starts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from labkit.base.hardware import find_browser
 
 REPO = Path(__file__).resolve().parents[1]
+SANITISER = "tests/nbval_sanitize.cfg"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,26 +38,22 @@ class Outcome:
 
 def steps(*, quick: bool) -> list[Step]:
     """The checks, in order. ``quick`` leaves out the browser, slow tests and the notebooks."""
-    tests = ["pytest", "--durations=10"] + (["-m", "not browser and not slow"] if quick else [])
+    rooms = "from importlinter.cli import lint_imports_command as main; main()"
+    tests = ("-m", "not browser and not slow") if quick else ()
     chosen = [
-        Step(name="ruff check", arguments=("ruff", "check", ".")),
-        Step(name="ruff format", arguments=("ruff", "format", "--check", ".")),
-        Step(name="mypy", arguments=("mypy",)),
-        Step(name="pytest", arguments=tuple(tests)),
+        Step(name="ruff check", arguments=("-m", "ruff", "check", ".")),
+        Step(name="ruff format", arguments=("-m", "ruff", "format", "--check", ".")),
+        Step(name="mypy", arguments=("-m", "mypy")),
+        Step(name="import-linter", arguments=("-c", rooms, "--no-cache", "--no-logo")),
+        Step(name="pytest", arguments=("-m", "pytest", "--durations=10", *tests)),
     ]
     if not quick:
-        notebooks: tuple[str, ...] = (
-            "pytest",
-            "--nbval",
-            "--nbval-current-env",
-            "--nbval-sanitize-with",
-            "tests/nbval_sanitize.cfg",
-            "--durations=10",
-        )
+        notebooks = ("--nbval", "--nbval-current-env", "--nbval-sanitize-with")
+        arguments = ("-m", "pytest", *notebooks, SANITISER, "--durations=10", "notebooks")
         if platform.system() != "Linux":
             print("· Notebook 05 is left out: its emulated Arm CPU needs Linux.", flush=True)
-            notebooks += ("--ignore=notebooks/05_accelerated_vs_baseline.ipynb",)
-        chosen.append(Step(name="notebooks", arguments=(*notebooks, "notebooks")))
+            arguments += ("--ignore=notebooks/05_accelerated_vs_baseline.ipynb",)
+        chosen.append(Step(name="notebooks", arguments=arguments))
     return chosen
 
 
@@ -66,25 +63,25 @@ def run_steps(chosen: Sequence[Step], call: Callable[[Sequence[str]], int]) -> l
     for number, step in enumerate(chosen, 1):
         print(f"\n── {number}/{len(chosen)} {step.name}: {' '.join(step.arguments)}", flush=True)
         start = time.monotonic()
-        exit_code = call([sys.executable, "-m", *step.arguments])
-        outcomes.append(Outcome(step=step, exit_code=exit_code, time_s=time.monotonic() - start))
-        print(
-            f"── {step.name}: {'passed' if exit_code == 0 else f'FAILED (exit code {exit_code})'} in {outcomes[-1].time_s:.1f} s",
-            flush=True,
-        )
+        exit_code = call([sys.executable, *step.arguments])
+        outcome = Outcome(step=step, exit_code=exit_code, time_s=time.monotonic() - start)
+        outcomes.append(outcome)
+        ended = f"FAILED (exit code {exit_code})" if exit_code else "passed"
+        print(f"── {step.name}: {ended} in {outcome.time_s:.1f} s", flush=True)
     return outcomes
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
     """The closing table.
 
-    >>> print(summary([Outcome(step=Step(name="mypy", arguments=("mypy",)), exit_code=1, time_s=2.0)]))
-    mypy         FAILED       2.0 s
+    >>> mypy = Step(name="mypy", arguments=("-m", "mypy"))
+    >>> print(summary([Outcome(step=mypy, exit_code=1, time_s=2.0)]))
+    mypy          FAILED       2.0 s
     <BLANKLINE>
     1 of 1 steps failed: mypy. After 2.0 s.
     """
     rows = [
-        f"{o.step.name:12} {'passed' if o.exit_code == 0 else 'FAILED'} {o.time_s:9.1f} s"
+        f"{o.step.name:13} {'passed' if o.exit_code == 0 else 'FAILED'} {o.time_s:9.1f} s"
         for o in outcomes
     ]
     failed = [o.step.name for o in outcomes if o.exit_code]
@@ -109,9 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     browser = find_browser()
     if browser:
         os.environ["LABKIT_BROWSER"] = str(browser)
-    with tempfile.TemporaryDirectory(
-        prefix="labkit-test-"
-    ) as home:  # notebooks are compared as a newcomer would run them
+    # Notebooks are compared as a newcomer would run them.
+    with tempfile.TemporaryDirectory(prefix="labkit-test-") as home:
         os.environ["LABKIT_HOME"] = home
         outcomes = run_steps(steps(quick=args.quick), call_in_repo)
     print(f"\n{summary(outcomes)}", flush=True)

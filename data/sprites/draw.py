@@ -1,11 +1,12 @@
 """Draw the pictures of the 48 objects again: ``python data/sprites/draw.py``.
 
-They come from Debian's ``fonts-noto-color-emoji`` (SIL Open Font License 1.1). Nobody needs to: the result
-stands beside this file, with its licence.
+They come from Debian's ``fonts-noto-color-emoji`` (SIL Open Font License 1.1). Nobody needs to:
+the result stands beside this file, with its licence.
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -33,5 +34,9 @@ def draw_all(font_file: Path = FONT, folder: Path = SPRITES) -> None:
 
 
 if __name__ == "__main__":
-    draw_all()
-    print(f"{len(EMOJI)} sprites of {SIDE}x{SIDE} pixels in {SPRITES}")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--font", type=Path, default=FONT, help=f"the font's file (default {FONT})")
+    parser.add_argument("--out", type=Path, default=SPRITES, help="folder (default: this one)")
+    args = parser.parse_args()
+    draw_all(args.font, args.out)
+    print(f"{len(EMOJI)} sprites of {SIDE}x{SIDE} pixels in {args.out}")

@@ -66,7 +66,8 @@ def test_the_chat_template_is_qwen2_vls(tokenizer: Any) -> None:
             message, tokenize=False, add_generation_prompt=True
         ) == (
             f"<|im_start|>system\n{SYSTEM}<|im_end|>\n"
-            "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Is there a cat?<|im_end|>\n"
+            "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>"
+            "Is there a cat?<|im_end|>\n"
             "<|im_start|>assistant\n"
         )
 

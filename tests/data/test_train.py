@@ -1,4 +1,4 @@
-"""The training script: a run that was interrupted ends as one that was not, and questions do not see their neighbours."""
+"""The training script: an interrupted run ends as any other; questions do not see neighbours."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def test_every_step_and_worker_has_scenes_of_its_own() -> None:
 def test_the_command_makes_a_whole_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = "--workers 1 --tower-steps 1 --tower-batch 2 --steps 1 --batch 2 --questions 1 --seed 3".split()
-    assert train.main([str(tmp_path / "mini"), *arguments]) == 0
+    arguments = "--workers 1 --tower-steps 1 --tower-batch 2 --steps 1 --batch 2 --questions 1"
+    assert train.main([str(tmp_path / "mini"), *arguments.split(), "--seed", "3"]) == 0
     made = checkpoints.inspect(tmp_path / "mini")
     embedded = checkpoints.resolve("mini")
     assert (made.dtype, made.parameters) == ("F16", embedded.parameters)
@@ -171,7 +171,8 @@ def test_a_question_sees_the_picture_and_itself_and_never_its_neighbours(trainer
     prefix = len(trainer.pack.before) + cells + len(trainer.pack.after)
     length = content["ids"].shape[1]
     for row in range(2):
-        # A question's tokens are those that see its first token; its own length ends where the next one begins.
+        # A question's tokens are those that see its first token; its own length ends where the next
+        # one begins.
         inside = content["mask"][row, 0]
         starts = [
             place for place in range(prefix, length) if int(inside[place].sum()) == prefix + 1

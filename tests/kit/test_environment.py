@@ -1,16 +1,26 @@
-"""pyproject.toml, environment.yml, constraints.txt and the CI file agree, and `import labkit` stays light."""
+"""pyproject.toml, environment.yml, constraints.txt, the CI file and the code declare the same."""
 
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.util
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+
+import labkit
+from labkit.cli import doctor
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -67,7 +77,8 @@ def test_every_pin_is_exact(line: str) -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_every_pin_stands_in_the_constraints(python: str) -> None:
     pins, constraints = chosen(PINS, python), chosen(CONSTRAINTS, python)
-    assert len(pins) >= 29
+    every = {canonicalize_name(Requirement(line).name) for line in PINS}
+    assert every - set(pins) == (set() if python == "3.10" else {"tomli"})
     assert {name: constraints.get(name) for name in pins} == pins
 
 
@@ -90,21 +101,139 @@ def test_reading_notebooks_needs_no_torch() -> None:
     assert not {"torch", "transformers", "onnx", "llmexport"} & set(chosen(GROUPS["base"], "3.11"))
 
 
-def test_bootstrap_knows_the_groups_and_the_pythons() -> None:
-    text = (REPO / "bootstrap.py").read_text()
-    assert (
-        f"GROUPS = {tuple(PYPROJECT['project']['optional-dependencies'])}".replace("'", '"') in text
-    )
-    assert PYPROJECT["project"]["requires-python"] == ">=3.10,<3.14"
-    assert "OLDEST, NEWEST = (3, 10), (3, 13)" in text
+def test_bootstrap_and_doctor_know_the_groups_and_the_pythons() -> None:
+    spec = importlib.util.spec_from_file_location("bootstrap", REPO / "bootstrap.py")
+    assert spec
+    assert spec.loader
+    bootstrap = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bootstrap)
+    assert tuple(PYPROJECT["project"]["optional-dependencies"]) == bootstrap.GROUPS
+    assert set(bootstrap.NEEDED_GIB) == set(doctor.PURPOSES) == set(GROUPS)
+    supported = SpecifierSet(PYPROJECT["project"]["requires-python"])
+    for minor in range(6, 20):
+        here = f"3.{minor}.1" in supported
+        assert bootstrap.suits((3, minor)) is here
+        assert (doctor.check_python((3, minor, 1)).status == "ok") is here
+        assert (f"3.{minor}" in PYTHONS) is here
 
 
-def test_import_labkit_is_light() -> None:
-    code = "import sys, labkit; print([m for m in ('torch', 'MNN', 'ipywidgets', 'transformers', 'matplotlib') if m in sys.modules])"
+def test_the_version_stands_in_one_place() -> None:
+    assert "version" not in PYPROJECT["project"]
+    assert PYPROJECT["project"]["dynamic"] == ["version"]
+    attr = PYPROJECT["tool"]["setuptools"]["dynamic"]["version"]["attr"]
+    module, _, name = attr.rpartition(".")
+    assert getattr(importlib.import_module(module), name) == labkit.__version__
+    released = re.search(r"^## (\d\S*)$", (REPO / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released
+    assert released[1] == labkit.__version__
+
+
+def test_every_file_of_the_package_is_packed() -> None:
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["*"]
+    packed = {".py"} | {pattern.removeprefix("*") for pattern in patterns}
+    files = [
+        path
+        for path in (REPO / "labkit").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    assert {path.suffix for path in files} <= packed
+    assert [path for path in files if not path.with_name("__init__.py").is_file()] == []
+
+
+def test_import_labkit_loads_the_standard_library_only() -> None:
+    code = "import sys; before = set(sys.modules); import labkit; print(*set(sys.modules) - before)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "labkit" in loaded
+    assert loaded - {"labkit"} <= sys.stdlib_module_names
+
+
+# ---- what the code imports, and what is declared
+
+PROVIDED = {  # comes with another package that is declared
+    "IPython": "ipykernel",
+    "_tools": "MNN",
+    "jupyter_server": "jupyterlab",
+    "nbclient": "nbval",
+}
+NOT_IMPORTED = {  # programs, plugins, and what another package needs to do its work
+    "base": {"capstone", "cmake", "ninja"},
+    "convert": {"onnx", "onnxruntime"},  # the exporter's
+    "test": {
+        "check-jsonschema",
+        "import-linter",
+        "mypy",
+        "pytest-timeout",
+        "ruff",
+        "scipy",
+        "types-psutil",
+        "types-tqdm",
+    },
+}
+DISTRIBUTIONS = {
+    module: {canonicalize_name(name) for name in names}
+    for module, names in metadata.packages_distributions().items()
+}
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The first names of all modules that are imported when the code runs, at whatever depth."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").partition(".")[0]
+        yield from imports(node)
+
+
+def code(where: str) -> Iterator[str]:
+    """Every source below a folder: modules, and notebooks' cells without magic."""
+    for path in (REPO / where).rglob("*.py") if (REPO / where).is_dir() else [REPO / where]:
+        yield path.read_text(encoding="utf-8")
+    for path in (REPO / where).rglob("*.ipynb"):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                lines = "".join(cell["source"]).splitlines()
+                yield "\n".join(line for line in lines if not line.startswith(("%", "!")))
+
+
+def packages(where: str) -> set[str]:
+    """The packages whose modules are imported below a folder."""
+    own = {path.stem for folder in ("data", "tests") for path in (REPO / folder).rglob("*.py")}
+    modules = {name for text in code(where) for name in imports(ast.parse(text))}
+    modules -= own | set(sys.stdlib_module_names) | {"labkit"}
+    return {
+        canonicalize_name(PROVIDED.get(module) or next(iter(DISTRIBUTIONS.get(module, [module]))))
+        for module in modules
+    }
+
+
+def declared(*groups: str) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for g in groups for line in GROUPS[g]}
+
+
+@pytest.mark.parametrize(
+    ("where", "groups"),
+    [
+        ("bootstrap.py", ()),
+        ("labkit", ("base", "convert")),
+        ("notebooks", ("base", "convert")),
+        ("data", ("base", "convert")),
+        ("tests", ("base", "convert", "test")),
+    ],
+)
+def test_what_is_imported_is_declared(where: str, groups: tuple[str, ...]) -> None:
+    assert packages(where) - declared(*groups) == set()
+
+
+def test_what_is_declared_is_imported_or_known_to_be_needed_otherwise() -> None:
+    used = set().union(*map(packages, ("labkit", "notebooks", "data", "tests")))
+    for group, others in NOT_IMPORTED.items():
+        assert declared(group) - used <= others, group
 
 
 def test_the_ci_file_fits_the_public_schema() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,15 +14,47 @@ from run_all import Outcome, Step
 
 
 def test_all_steps_are_ci_and_quick_leaves_out_the_slow_ones() -> None:
-    names = [step.name for step in run_all.steps(quick=False)]
-    assert names == ["ruff check", "ruff format", "mypy", "pytest", "notebooks"]
-    quick = run_all.steps(quick=True)
-    assert [step.name for step in quick] == names[:-1]
-    assert quick[-1].arguments[-2:] == ("-m", "not browser and not slow")
-    assert "-m" not in run_all.steps(quick=False)[3].arguments
-    assert Path("tests/nbval_sanitize.cfg") in [
-        Path(a) for a in run_all.steps(quick=False)[4].arguments
-    ]
+    whole = {step.name: step.arguments for step in run_all.steps(quick=False)}
+    quick = {step.name: step.arguments for step in run_all.steps(quick=True)}
+    assert list(quick) == ["ruff check", "ruff format", "mypy", "import-linter", "pytest"]
+    assert list(whole) == [*quick, "notebooks"]
+    assert quick["pytest"] == (*whole["pytest"], "-m", "not browser and not slow")
+    place = whole["notebooks"].index("--nbval-sanitize-with")
+    assert (run_all.REPO / whole["notebooks"][place + 1]).is_file()
+
+
+def test_the_notebook_that_is_left_out_elsewhere_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_all.platform, "system", lambda: "Darwin")
+    ignored = run_all.steps(quick=False)[-1].arguments[-1].partition("--ignore=")[2]
+    assert (run_all.REPO / ignored).is_file()
+
+
+def test_import_linter_sees_a_room_that_imports_backwards(tmp_path: Path) -> None:
+    rooms = run_all.steps(quick=True)[3]
+    for room in ("cli", "lessons", "bench", "building", "kernels", "arm", "proof", "inside"):
+        (tmp_path / "labkit" / room).mkdir(parents=True)
+        (tmp_path / "labkit" / room / "__init__.py").touch()
+    for room in ("model", "world", "engine", "base"):
+        (tmp_path / "labkit" / room).mkdir()
+        (tmp_path / "labkit" / room / "__init__.py").touch()
+    (tmp_path / "labkit" / "__init__.py").touch()
+    shutil.copy(run_all.REPO / "pyproject.toml", tmp_path)
+    for text, exit_code in (("", 0), ("import labkit.cli", 1)):
+        (tmp_path / "labkit" / "base" / "__init__.py").write_text(text)
+        env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, *rooms.arguments],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == exit_code, done.stdout + done.stderr
+    assert "labkit.base is not allowed to import labkit.cli" in done.stdout
+    assert not (tmp_path / ".import_linter_cache").exists()
 
 
 def test_a_failing_step_does_not_hide_the_next_and_fails_the_whole(

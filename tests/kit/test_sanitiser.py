@@ -1,4 +1,4 @@
-"""tests/nbval_sanitize.cfg hides what may differ on another CPU of what notebooks print, no more."""
+"""tests/nbval_sanitize.cfg hides what may differ on another CPU in what notebooks print."""
 
 from __future__ import annotations
 

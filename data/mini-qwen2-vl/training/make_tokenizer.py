@@ -71,7 +71,8 @@ def make_tokenizer() -> Any:
     bpe.normalizer = normalizers.NFC()
     # Qwen2's rule for splitting text into words, so that its tokenizer finds the same words again.
     words = Regex(
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     )
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [

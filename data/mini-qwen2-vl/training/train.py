@@ -67,7 +67,7 @@ class TrainPlan:
 
 
 def model_config(tokenizer: Any) -> Qwen2VLConfig:
-    """Qwen2-VL's architecture with small dimensions; every linear layer's input is a multiple of 32 wide.
+    """Qwen2-VL's architecture with small dimensions; each linear layer's input is k × 32 wide.
 
     ``rope_theta`` is 20, not 1,000,000: with heads 32 wide the column of a picture
     gets the slowest rotations, and at a million they would hardly turn within one.
@@ -80,16 +80,31 @@ def model_config(tokenizer: Any) -> Qwen2VLConfig:
         vision_end_token_id=ids("<|vision_end|>"),
         tie_word_embeddings=False,
         text_config=dict(
-            hidden_size=192, intermediate_size=448, num_hidden_layers=4, num_attention_heads=6, num_key_value_heads=2,
-            vocab_size=-(-len(tokenizer) // 64) * 64, max_position_embeddings=2048, tie_word_embeddings=False,
-            bos_token_id=ids("<|endoftext|>"), eos_token_id=ids("<|im_end|>"), pad_token_id=ids("<|endoftext|>"),
-            rope_theta=20.0, rope_scaling={"type": "mrope", "mrope_section": [4, 6, 6]},
+            hidden_size=192,
+            intermediate_size=448,
+            num_hidden_layers=4,
+            num_attention_heads=6,
+            num_key_value_heads=2,
+            vocab_size=-(-len(tokenizer) // 64) * 64,
+            max_position_embeddings=2048,
+            tie_word_embeddings=False,
+            bos_token_id=ids("<|endoftext|>"),
+            eos_token_id=ids("<|im_end|>"),
+            pad_token_id=ids("<|endoftext|>"),
+            rope_theta=20.0,
+            rope_scaling={"type": "mrope", "mrope_section": [4, 6, 6]},
         ),
         vision_config=dict(
-            depth=4, embed_dim=128, hidden_size=192, num_heads=4, mlp_ratio=4,
-            patch_size=PATCH_SIZE, spatial_merge_size=2, temporal_patch_size=2,
+            depth=4,
+            embed_dim=128,
+            hidden_size=192,
+            num_heads=4,
+            mlp_ratio=4,
+            patch_size=PATCH_SIZE,
+            spatial_merge_size=2,
+            temporal_patch_size=2,
         ),
-    )  # fmt: skip
+    )
 
 
 # ---- data
@@ -101,7 +116,10 @@ def random_for(plan: TrainPlan, phase: str, step: int, worker: int) -> np.random
 
 
 def cell_labels(scene: Scene) -> np.ndarray:
-    """What lies under each visual token: (rows * cols,) int64; 0 ground, 1.. object, -100 too little of one to say."""
+    """What lies under each visual token: (rows * cols,) int64.
+
+    0 is ground, 1 and more an object, -100 too little of one to say.
+    """
     cover = np.zeros((len(NAMES) + 1, scene.height // FACTOR, scene.width // FACTOR), np.float32)
     for o in scene.objects:
         mask = np.zeros((scene.height, scene.width), np.float32)
@@ -155,13 +173,18 @@ class Packer:
     def __call__(
         self, batch: list[Scene], rng: np.random.Generator, questions: int
     ) -> dict[str, torch.Tensor]:
-        """ids, targets (-100 where nothing is learned), M-RoPE positions (3, batch, length) and mask (batch, 1, length, length)."""
+        """Scenes with questions as the model takes them.
+
+        ids, targets (-100 where nothing is learned), M-RoPE positions (3, batch, length) and mask
+        (batch, 1, length, length).
+        """
         rows, cols = batch[0].height // FACTOR, batch[0].width // FACTOR
         prefix = self.before + [self.image_pad] * (rows * cols) + self.after
         positions = mrope_positions(len(self.before), rows, cols, len(self.after))
         start = int(positions.max()) + 1
-        # MNN-LLM 3.6.1 counts tokens, not M-RoPE positions, once it decodes: the answer starts this much
-        # too far on. Half of the answers are learned there, so that the checkpoint also talks in `llm_demo`.
+        # MNN-LLM 3.6.1 counts tokens, not M-RoPE positions, once it decodes: the answer starts this
+        # much too far on. Half of the answers are learned there, so that the checkpoint also talks
+        # in `llm_demo`.
         jump = rows * cols - max(rows, cols)
         all_ids, all_targets, all_blocks, all_positions = [], [], [], []
         subjects: list[
@@ -337,7 +360,7 @@ class Trainer:
         self.remembered[attention.layer_idx] = kwargs
 
     def _scores(self, layer: int, scene: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-        """Attention logits of a layer's head 0 for chosen queries: (queries, length), as the model itself computes them."""
+        """Attention logits of a layer's head 0, as in the model: (chosen queries, length)."""
         attention, seen = self.looking[layer], self.remembered[layer]
         hidden, (cos, sin) = seen["hidden_states"], seen["position_embeddings"]
         width, section = attention.head_dim, attention.rope_scaling["mrope_section"] * 2
@@ -361,9 +384,10 @@ class Trainer:
     ) -> tuple[torch.Tensor, float]:
         """How far two heads are from the chain that answers need.
 
-        L1H0 shall look, at the word for an object in a question, at the object's visual tokens, or at
-        ``<|vision_start|>`` if there is none; L2H0, where the answer begins, at that word. Without this the answers
-        alone must find both at once, and "Is there a cat?" stays at chance for thousands of steps.
+        L1H0 shall look, at the word for an object in a question, at the object's visual tokens, or
+        at ``<|vision_start|>`` if there is none; L2H0, where the answer begins, at that word.
+        Without this the answers alone must find both at once, and "Is there a cat?" stays at
+        chance for thousands of steps.
         """
         scene, place, end, what = packed["subjects"].unbind(1)
         image = slice(len(self.pack.before) - 1, len(self.pack.before) + cells.shape[1])
@@ -377,7 +401,8 @@ class Trainer:
     def _places_loss(self, rows: int, cols: int) -> torch.Tensor:
         """How far each visual token is, after the first layer, from telling its own row and column.
 
-        The tower's positions are relative, so only here, measured from ``<|vision_start|>``, can a token know its place.
+        The tower's positions are relative, so only here, measured from ``<|vision_start|>``, can a
+        token know its place.
         """
         hidden = self.remembered[1]["hidden_states"][
             :, len(self.pack.before) : len(self.pack.before) + rows * cols
@@ -489,7 +514,7 @@ class Trainer:
 
 
 def _looks_at(scores: torch.Tensor, match: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Cross-entropy of all the attention that falls on the matching keys; and how often the largest score is among them."""
+    """Cross-entropy of the attention on all matching keys; how often one has the largest score."""
     inside = scores.masked_fill(~match, -math.inf).logsumexp(1)
     right = match.gather(1, scores.argmax(1, keepdim=True)).float().mean()
     return (scores.logsumexp(1) - inside).mean(), float(right)
@@ -525,7 +550,8 @@ def work(worker: int, plan: TrainPlan, out: Path, save_every: int, rendezvous: s
             left = pace * (trainer.total - trainer.step) / 60
             numbers = " ".join(f"{k} {v:.4f}" for k, v in sums.items())
             print(
-                f"{trainer.phase} {trainer.step}/{trainer.total} {numbers} | {pace:.2f} s a step, {left:.0f} min left in this phase",
+                f"{trainer.phase} {trainer.step}/{trainer.total} {numbers} | "
+                f"{pace:.2f} s a step, {left:.0f} min left in this phase",
                 flush=True,
             )
         if worker == 0 and done % save_every == 0:
