@@ -116,7 +116,7 @@ def test_the_command_makes_a_whole_checkpoint(
     answer = Reference(made).ask(
         np.zeros((112, 112, 3), np.uint8), "Is there a cat?", max_new_tokens=2
     )
-    assert (answer.visual_tokens, len(answer.tokens)) == (16, 2)
+    assert len(answer.tokens) == 2
     assert "labkit eval --checkpoint" in capsys.readouterr().out
 
 
