@@ -1,4 +1,4 @@
-// The browser's half of labkit/composer.py: it shows the state that Python holds and sends commands.
+// The browser's half of composer.py: it shows the state that Python holds and sends commands.
 // It decides nothing about the scene; while a drag lasts it draws a preview of its own.
 
 const PAGE = `
@@ -244,13 +244,13 @@ function render({ model, el }) {
   });
   listen(grid, {
     keydown(event) {
-      const found = inPalette();
-      const at = found.indexOf(event.target);
-      const columns = found.filter((node) => node.offsetTop === found[0].offsetTop).length;
-      const jumps = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - columns, ArrowDown: at + columns, Home: 0, End: found.length - 1 };
+      const nodes = inPalette();
+      const at = nodes.indexOf(event.target);
+      const columns = nodes.filter((node) => node.offsetTop === nodes[0].offsetTop).length;
+      const jumps = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - columns, ArrowDown: at + columns, Home: 0, End: nodes.length - 1 };
       if (!(event.key in jumps)) return;
       event.preventDefault();
-      const next = found[jumps[event.key]] ?? event.target;
+      const next = nodes[jumps[event.key]] ?? event.target;
       reach(next);
       next.focus();
     },
@@ -275,8 +275,8 @@ function render({ model, el }) {
     const { task, variant, own } = question;
     for (const node of chips.children) node.setAttribute("aria-pressed", String(!own && node.dataset.task === task));
     subject.disabled = !library.tasks.find((kind) => kind.task === task).subject;
-    const found = library.wordings[task][subject.disabled ? "" : subject.value];
-    if (!own) words.value = found ? found[variant % found.length] : "";
+    const questions = library.wordings[task][subject.disabled ? "" : subject.value] ?? [""];
+    if (!own) words.value = questions[variant % questions.length];
   }
 
   function showSubjects() {

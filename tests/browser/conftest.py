@@ -1,4 +1,4 @@
-"""One JupyterLab server and one headless Chromium for all browser tests, and hands to work them with."""
+"""One JupyterLab server and one Chromium for all browser tests, and hands to work them with."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Lab:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    found = find_browser()
-    if found:
-        return str(found)
+    executable = find_browser()
+    if executable:
+        return str(executable)
     line = "The browser tests need Chromium. Type: sudo apt-get install -y chromium"
     if os.environ.get("CI") == "true":
         pytest.fail(line)
@@ -150,7 +150,8 @@ def _wait_for_server(server: Lab, process: subprocess.Popen[bytes]) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
     pytest.fail(
-        f"JupyterLab did not start on {server.address}. The end of its log:\n{server.log.read_text()[-3000:]}"
+        f"JupyterLab did not start on {server.address}. "
+        f"The end of its log:\n{server.log.read_text()[-3000:]}"
     )
 
 
@@ -182,11 +183,11 @@ class OpenNotebook:
 
     def cells(self) -> list[dict[str, Any]]:
         """The notebook's cells with their outputs, as they would be saved."""
-        found = self.page.evaluate(
+        cells = self.page.evaluate(
             "() => jupyterapp.shell.currentWidget.content.model.toJSON().cells"
         )
-        assert isinstance(found, list)
-        return found
+        assert isinstance(cells, list)
+        return cells
 
     def errors(self) -> list[str]:
         """What went wrong in any cell."""
@@ -199,7 +200,8 @@ class OpenNotebook:
             """async (expression) => {
               const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
               const wanted = {value: `__import__("json").dumps(${expression})`};
-              const future = kernel.requestExecute({code: "", silent: true, store_history: false, user_expressions: wanted});
+              const quietly = {code: "", silent: true, store_history: false};
+              const future = kernel.requestExecute({...quietly, user_expressions: wanted});
               return (await future.done).content.user_expressions.value;
             }""",
             expression,
@@ -245,7 +247,8 @@ class ComposerHand:
         self.page = notebook.page
         self.root = self.page.locator(".labkit-composer[data-model]")
         self.root.wait_for(state="attached")
-        wanted = f"type(o).__name__ == 'Composer' and o.model_id == {self.root.get_attribute('data-model')!r}"
+        model = self.root.get_attribute("data-model")
+        wanted = f"type(o).__name__ == 'Composer' and o.model_id == {model!r}"
         self.widget = f"next(o for o in __import__('gc').get_objects() if {wanted})"
         self.root.scroll_into_view_if_needed()
 
@@ -254,25 +257,26 @@ class ComposerHand:
 
     def objects(self) -> list[dict[str, Any]]:
         """What stands in the scene, by the kernel: name, x, y, side."""
-        found = self.notebook.kernel(f"[vars(o) for o in {self.widget}.scene.objects]")
-        assert isinstance(found, list)
-        return found
+        objects = self.notebook.kernel(f"[vars(o) for o in {self.widget}.scene.objects]")
+        assert isinstance(objects, list)
+        return objects
 
     def drawn(self) -> list[dict[str, Any]]:
         """What stands in the scene, by the browser's layout, in picture pixels."""
-        found = self.root.evaluate(
+        objects = self.root.evaluate(
             """(root) => {
               const stage = root.querySelector(".lc-stage").getBoundingClientRect();
               const scale = stage.width / root.querySelector("canvas").width;
               return [...root.querySelectorAll(".lc-object")].map((node) => {
                 const box = node.getBoundingClientRect();
-                const [x, y, side] = [box.left - stage.left, box.top - stage.top, box.width].map((v) => Math.round(v / scale));
+                const place = [box.left - stage.left, box.top - stage.top, box.width];
+                const [x, y, side] = place.map((v) => Math.round(v / scale));
                 return {name: node.querySelector(".lc-tag").textContent, x, y, side};
               });
             }"""
         )
-        assert isinstance(found, list)
-        return found
+        assert isinstance(objects, list)
+        return objects
 
     def shot(self, name: str) -> Path:
         """Keep a screenshot of the window with the composer at its top."""
@@ -280,7 +284,7 @@ class ComposerHand:
         return self.notebook.shot(name)
 
     def settle(self) -> None:
-        """Wait until the browser shows the kernel's present scene, and compare the two pixel by pixel."""
+        """Wait until the browser shows the kernel's scene, and compare the two pixel by pixel."""
         pixels = "c.picture().convert('RGBA').tobytes()"
         digest = f"__import__('hashlib').sha256({pixels}).hexdigest()"
         revision, digest = self.notebook.kernel(
@@ -290,9 +294,10 @@ class ComposerHand:
         expect(canvas).to_have_attribute("data-revision", str(revision))
         shown = canvas.evaluate(
             """async (canvas) => {
-              const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-              const digest = await crypto.subtle.digest("SHA-256", data);
-              return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+              const {width, height} = canvas;
+              const {data} = canvas.getContext("2d").getImageData(0, 0, width, height);
+              const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
+              return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
             }"""
         )
         assert shown == digest, "the canvas differs from the picture that the model gets"
@@ -327,7 +332,7 @@ class ComposerHand:
         expect(self.root.locator(".lc-object")).to_have_count(0)
 
     def visit(self) -> str:
-        """What a learner does first: a cat beside a pizza, by mouse and by keyboard, and a question. Returns the answer."""
+        """What a learner does first: a cat beside a pizza, and a question. Returns the answer."""
         self.empty()
         for name in ("cat", "pizza"):
             self.root.get_by_role("button", name=name, exact=True).click()
@@ -368,16 +373,14 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def open_notebook(
     lab: Lab, browser: Browser, screenshots: Path
 ) -> Iterator[Callable[..., OpenNotebook]]:
-    """A function that opens a copy of a notebook file, or a notebook made in the test, in the lab."""
+    """A function that opens a copy of a notebook file, or a notebook made in the test."""
     contexts = []
 
     def open_one(
         notebook: Path | nbformat.NotebookNode, *, width: int = 1280, height: int = 1000
     ) -> OpenNotebook:
-        copy = (
-            lab.folder
-            / f"{notebook.stem if isinstance(notebook, Path) else 'made'}_{secrets.token_hex(3)}.ipynb"
-        )
+        stem = notebook.stem if isinstance(notebook, Path) else "made"
+        copy = lab.folder / f"{stem}_{secrets.token_hex(3)}.ipynb"
         if isinstance(notebook, Path):
             shutil.copyfile(notebook, copy)
         else:  # without a kernel's name the lab would ask for one
@@ -401,7 +404,10 @@ def open_notebook(
             arg=copy.name,
         )
         page.evaluate(
-            "() => jupyterapp.restored.then(() => jupyterapp.shell.currentWidget.sessionContext.ready)"
+            """async () => {
+              await jupyterapp.restored;
+              await jupyterapp.shell.currentWidget.sessionContext.ready;
+            }"""
         )
         return OpenNotebook(page, screenshots)
 

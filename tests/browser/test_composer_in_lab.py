@@ -216,9 +216,8 @@ def test_a_learners_visit_then_a_second_view_shows_the_same(notebook: OpenNotebo
     composer = notebook.composer()
     assert composer.visit() == "A cat."
     composer.empty()
-    assert notebook.kernel(
-        "[composer.do('add', name=name) for name in ('cat', 'bee')] and list(composer._stage.objects)"
-    ) == [3, 4]
+    added = "[composer.do('add', name=name) for name in ('cat', 'bee')]"
+    assert notebook.kernel(f"{added} and [o['id'] for o in composer.stage['objects']]") == [3, 4]
     composer.settle()
     revision = notebook.kernel("composer.stage['revision']")
     notebook.page.evaluate(

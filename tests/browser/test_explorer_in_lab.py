@@ -1,4 +1,4 @@
-"""The explorer in a real JupyterLab: by mouse and by keyboard; what is drawn is what NumPy computes, and it is drawn at once."""
+"""The explorer in a real JupyterLab: what is drawn is what NumPy computes, drawn at once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ CELLS = {
     "attention": "one = explorer.attention(look)\none",
     "drift": "two = explorer.attention(look, look, difference=True, layer=2, head=1)\ntwo",
     "similarity": "alike = explorer.similarity(look)\nalike",
-    "words": "said = explorer.ask(probe, picture, 'How many trees are there?', show=display, layer=3, head=3)",
+    "words": (
+        "question = 'How many trees are there?'\n"
+        "said = explorer.ask(probe, picture, question, show=display, layer=3, head=3)"
+    ),
 }
 
 
@@ -68,7 +71,7 @@ def _drawn(root: Locator, panel: int = 0) -> list[float]:
 
 
 def _agrees(notebook: OpenNotebook, root: Locator, name: str, panel: int = 0) -> None:
-    """The browser's map is the kernel's, which NumPy computes; what the browser chose reaches the kernel a moment later."""
+    """The browser's map is the kernel's, which NumPy computes, a moment after a choice."""
     end = time.monotonic() + 20
     while (chosen := notebook.kernel(f"[{name}.layer, {name}.head, {name}.query]")) != _chosen(
         root
@@ -129,7 +132,8 @@ def test_attention_by_mouse_and_keyboard(
     worst = statistics.quantiles(delays, n=20)[-1]
     with capsys.disabled():
         sys.stdout.write(
-            f"\nexplorer: a change of layer or head is drawn in {statistics.median(delays):.1f} ms, p95 {worst:.1f} ms\n"
+            "\nexplorer: a change of layer or head is drawn in "
+            f"{statistics.median(delays):.1f} ms, p95 {worst:.1f} ms\n"
         )
     assert worst < MOST_DELAY_MS
     notebook.shot("explorer_attention_light")

@@ -1,4 +1,4 @@
-"""Quiz, cards and the path in a real JupyterLab: by keyboard and mouse, in both themes, and without a kernel's word."""
+"""Quiz, cards and the path in a real JupyterLab, in both themes, and without a kernel's word."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-FRESH = "import os, tempfile; os.environ['LABKIT_HOME'] = tempfile.mkdtemp(); from labkit import lessons"
+FRESH = """
+import os, tempfile
+os.environ['LABKIT_HOME'] = tempfile.mkdtemp()
+from labkit import lessons
+""".strip()
 CELLS = (
     FRESH,
     "lessons.progress()",

@@ -1,4 +1,4 @@
-"""Notebook 00 as a learner meets it: opened in the lab, run to the end, its composer used by hand."""
+"""Notebook 00 as a learner meets it: opened in the lab, run to the end, its composer used."""
 
 from __future__ import annotations
 
