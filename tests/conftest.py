@@ -28,11 +28,11 @@ def labkit_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def emulated_lane() -> Lane:
     """AArch64 under QEMU, really set up; about ten seconds."""
-    from labkit.engine import lanes
+    from labkit.engine.lane_setup import setup_emulated
 
     if platform.system() != "Linux":
         pytest.skip("the emulated lane needs Linux")
-    return lanes.setup_emulated()
+    return setup_emulated()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from labkit.base import command, paths
 from labkit.base.errors import CommandFailed, CountingFailed
-from labkit.engine import lanes
+from labkit.engine import qemu
 
 SOURCE = Path(__file__).with_name("counting.c")
 NEWEST_QEMU = 8  # QEMU 9 has another plugin API, which was not run with this plugin
@@ -70,7 +70,7 @@ def option(prefix: Path, *, at_exit: bool = False) -> str:
     CountingFailed
         Without a C compiler, or with a QEMU whose plugin API was not run with it.
     """
-    version = lanes.qemu_version(shutil.which("qemu-aarch64") or "qemu-aarch64")
+    version = qemu.version("qemu-aarch64")
     major = re.search(r"version (\d+)", version)
     if major and int(major[1]) > NEWEST_QEMU:
         raise CountingFailed(

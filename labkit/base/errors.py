@@ -31,34 +31,13 @@ class CommandFailed(LabkitError):
 class EngineError(LabkitError):
     """The engine refused a request; it is still alive."""
 
-    def __init__(self, *, op: str, kind: str, message: str, log: str) -> None:
-        self.kind = kind
-        super().__init__(f"the engine could not do {op!r}: {kind}: {message}{_ending(log)}")
-
 
 class EngineCrashed(LabkitError):
     """The engine's process ended; the notebook's kernel did not."""
 
-    def __init__(self, *, op: str, reason: str, log: str) -> None:
-        super().__init__(
-            f"the engine ended while doing {op!r} ({reason}). Open the model again to go on; "
-            "if it happens again, `labkit verify DIR` tells whether the model's files are whole."
-            + _ending(log)
-        )
-
 
 class EngineTimeout(LabkitError):
     """The engine took too long and was ended."""
-
-    def __init__(self, *, op: str, seconds: float) -> None:
-        super().__init__(
-            f"the engine did not finish {op!r} within {seconds:.0f} s and was ended. "
-            "Open the model again; ask for fewer tokens or a smaller picture."
-        )
-
-
-def _ending(log: str) -> str:
-    return f"\nIts log ends with:\n{log}" if log else ""
 
 
 class CheckpointError(LabkitError):

@@ -20,7 +20,7 @@ from labkit.cli.shared import (
     say,
     show,
 )
-from labkit.engine import lanes
+from labkit.engine import lane_setup, lanes
 
 
 @command(
@@ -34,9 +34,9 @@ def lane(args: Namespace) -> None:
     if args.action != "status" and args.name is None:
         raise LabkitError(f"expected the name of a lane. Type: labkit lane {args.action} emulated")
     if args.action == "setup":
-        lanes.setup_emulated(on_stage=say)
+        lane_setup.setup_emulated(on_stage=say)
     elif args.action == "remove":
-        say(f"freed {lanes.remove_emulated():,} bytes")
+        say(f"freed {lane_setup.remove_emulated():,} bytes")
     rows = lanes.status()
     cells = [
         (

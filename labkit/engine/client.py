@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from subprocess import TimeoutExpired
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,18 +48,13 @@ class EngineProcess:
         self.lane = lane or native()
         argv, env = self.lane.worker_command(plugin)
         self._turn = threading.Lock()
-        self._folder = tempfile.TemporaryDirectory(prefix="labkit-engine-")
-        self.log = Path(self._folder.name) / "worker.log"
-        try:
+        with ExitStack() as stack:
+            folder = stack.enter_context(TemporaryDirectory(prefix="labkit-engine-"))
+            self.log = Path(folder) / "worker.log"
             self._process = command.spawn(argv, log=self.log, env=env)
-        except BaseException:
-            self._folder.cleanup()
-            raise
-        try:
+            stack.callback(self._end)
             self.machine = self.request("hello", timeout_s=120)
-        except BaseException:
-            self.close()
-            raise
+            self._closing = stack.pop_all()  # all is well: undone only when it is closed
 
     def request(
         self,
@@ -101,8 +96,10 @@ class EngineProcess:
                 if on_event and "event" in frame:
                     on_event(frame)
         if error := frame.get("error"):
-            log = command.tail(self.log, 4)
-            raise EngineError(op=op, kind=error["type"], message=error["message"], log=log)
+            raise EngineError(
+                f"the engine could not do {op!r}: {error['type']}: {error['message']}"
+                f"{self._last_words(4)}"
+            )
         return frame
 
     def _frames(self, op: str, request: bytes, timeout_s: float) -> Generator[Values]:
@@ -121,20 +118,35 @@ class EngineProcess:
                     frame = read_frame(process.stdout)
                     yield frame
             except (EOFError, OSError, ProtocolError, ValueError) as error:  # ValueError: closed
-                self._wait(2)
+                self._end(2)
                 if late.is_set():
-                    raise EngineTimeout(op=op, seconds=timeout_s) from error
-                reason = command.exit_words(self._process.returncode)
-                raise EngineCrashed(op=op, reason=reason, log=command.tail(self.log)) from error
+                    raise EngineTimeout(
+                        f"the engine did not finish {op!r} within {timeout_s:.0f} s and was ended. "
+                        "Open the model again; ask for fewer tokens or a smaller picture."
+                    ) from error
+                raise EngineCrashed(
+                    f"the engine ended while doing {op!r} "
+                    f"({command.exit_words(process.returncode)}). Open the model again to go on; "
+                    "if it happens again, `labkit verify DIR` tells whether the model's files are "
+                    f"whole.{self._last_words()}"
+                ) from error
             finally:
                 if "event" in frame:
                     command.end(process)
 
-    def _wait(self, seconds: float) -> None:
+    def _end(self, seconds: float = 5) -> None:
         """Let the process end by itself, or else end it."""
-        with suppress(subprocess.TimeoutExpired):
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                with suppress(OSError):  # what was not written yet is lost
+                    pipe.close()
+        with suppress(TimeoutExpired):
             self._process.wait(seconds)
         command.end(self._process)
+
+    def _last_words(self, lines: int = 12) -> str:
+        log = command.tail(self.log, lines)
+        return f"\nIts log ends with:\n{log}" if log else ""
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -153,12 +165,7 @@ class EngineProcess:
 
     def close(self) -> None:
         """End the worker; closing twice is fine."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                with suppress(OSError):
-                    pipe.close()
-        self._wait(5)
-        self._folder.cleanup()
+        self._closing.close()
 
     def __enter__(self) -> Self:
         return self

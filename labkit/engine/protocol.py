@@ -3,9 +3,9 @@
 ::
 
     b"LK01"  4 bytes
-    length of the header, little endian, 4 bytes
-    header   UTF-8 JSON: [values, sizes]; sizes maps the name of each array to its bytes
-    arrays   npy format 1.0, in the order of sizes, never pickled
+    bytes of the header, 4 bytes, and of the arrays, 8 bytes, little endian
+    header   UTF-8 JSON: [values that are no arrays, by name; names of the arrays]
+    arrays   npy format 1.0, one after the other, never pickled
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
+START = struct.Struct("<4sIQ")
 MAGIC = b"LK01"
 MAX_HEADER_BYTES = 64 * 2**20
 
@@ -30,16 +31,12 @@ class ProtocolError(Exception):
 
 def pack(values: Values) -> bytes:
     """One frame."""
-    plain, arrays = {}, {}
-    for name, value in values.items():
-        if isinstance(value, np.ndarray):
-            npy = io.BytesIO()
-            np.lib.format.write_array(npy, value, version=(1, 0), allow_pickle=False)
-            arrays[name] = npy.getvalue()
-        else:
-            plain[name] = value
-    header = json.dumps([plain, {name: len(npy) for name, npy in arrays.items()}]).encode()
-    return b"".join([MAGIC, struct.pack("<I", len(header)), header, *arrays.values()])
+    plain = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
+    names = [name for name in values if name not in plain]
+    header, arrays = json.dumps([plain, names]).encode(), io.BytesIO()
+    for name in names:
+        np.lib.format.write_array(arrays, values[name], version=(1, 0), allow_pickle=False)
+    return START.pack(MAGIC, len(header), arrays.tell()) + header + arrays.getvalue()
 
 
 def write_frame(stream: IO[bytes], values: Values) -> None:
@@ -58,35 +55,27 @@ def read_frame(stream: IO[bytes]) -> Values:
     ProtocolError
         If the bytes are not a frame.
     """
-    start = _exactly(stream, 8)
-    magic, length = struct.unpack("<4sI", start)
+    magic, header_bytes, arrays_bytes = START.unpack(_exactly(stream, START.size))
     if magic != MAGIC:
-        raise ProtocolError(f"expected a frame that begins with {MAGIC!r}, received {start!r}")
-    if length > MAX_HEADER_BYTES:
+        raise ProtocolError(f"expected a frame that begins with {MAGIC!r}, received {magic!r}")
+    if header_bytes > MAX_HEADER_BYTES:
         raise ProtocolError(
-            f"expected a header of at most {MAX_HEADER_BYTES} bytes, received one of {length}"
+            f"expected a header of at most {MAX_HEADER_BYTES} bytes, received {header_bytes}"
         )
+    header = _exactly(stream, header_bytes)
+    arrays = io.BytesIO(_exactly(stream, arrays_bytes))
     try:
-        plain, sizes = json.loads(_exactly(stream, length))
-        values = {**plain}
-        sizes = {str(name): int(size) for name, size in sizes.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ProtocolError(f"expected a header of values and sizes, received: {error}") from error
-    for name, size in sizes.items():
-        npy = io.BytesIO(_exactly(stream, size))
-        try:
-            values[name] = np.lib.format.read_array(npy, allow_pickle=False)
-        except Exception as error:  # NumPy's reader has no one class for what it cannot read
-            raise ProtocolError(
-                f"expected {name!r} as npy, received something else: {error}"
-            ) from error
-    return values
+        plain, names = json.loads(header)
+        read = np.lib.format.read_array
+        return {**plain, **{name: read(arrays, allow_pickle=False) for name in names}}
+    except Exception as error:  # NumPy's reader has no one class for what it cannot read
+        raise ProtocolError(f"expected JSON, then arrays as npy, received: {error}") from error
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:
     parts = []
     while size > 0:
-        part = stream.read(size)
+        part = stream.read(min(size, 2**20))  # a damaged size asks for more than there is
         if not part:
             raise EOFError("the other side closed the connection")
         parts.append(part)

@@ -12,7 +12,7 @@ import numpy as np
 from labkit.base import hardware, paths
 from labkit.base.errors import CountingFailed, KernelError, LaneNotReady
 from labkit.base.show import Table
-from labkit.engine import lanes
+from labkit.engine import lane_setup, lanes, qemu
 from labkit.kernels import reference, running, static, wheel
 from labkit.kernels.running import KERNELS, Count, example
 from labkit.kernels.static import Model
@@ -195,7 +195,7 @@ def measure(
     models: list[Model] = []
     made_with = [
         hardware.printed_by([*running.toolchain().compiler, "--version"]).partition("\n")[0],
-        lanes.qemu_version("qemu-aarch64"),
+        qemu.version("qemu-aarch64"),
     ]
     try:
         made_with.append(static.tools()[2])
@@ -227,7 +227,7 @@ def here_or_recorded(on_step: Callable[[str], None] = lambda _: None) -> Report:
     """`measure` on the lesson's shape; where this machine cannot make all of it, the recorded results, with what is missing."""
     try:
         on_step("set up the emulated lane")
-        lanes.setup_emulated()
+        lane_setup.setup_emulated()
         made = measure(on_step=on_step)
     except (KernelError, CountingFailed, LaneNotReady) as error:
         return replace(recorded(), missing=(str(error),))

@@ -1,4 +1,4 @@
-"""Ratios with their intervals, and what makes values doubtful."""
+"""Proportions and ratios with their intervals, and what makes values doubtful; beside SciPy's."""
 
 from __future__ import annotations
 
@@ -6,10 +6,27 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy.stats
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from labkit.base import stats
 
 TRUTH = 1.3
+
+
+@given(total=st.integers(1, 500), data=st.data())
+def test_the_interval_of_a_proportion_is_scipys(total: int, data: st.DataObject) -> None:
+    right = data.draw(st.integers(0, total))
+    z = scipy.stats.norm.ppf(0.975)
+    theirs = scipy.stats.binomtest(right, total).proportion_ci(0.95, method="wilson")
+    assert stats.wilson(right, total, z=z) == pytest.approx(tuple(theirs), abs=1e-12)
+
+
+@pytest.mark.parametrize(("right", "total"), [(0, 0), (-1, 5), (6, 5)])
+def test_a_proportion_that_is_none(right: int, total: int) -> None:
+    with pytest.raises(ValueError, match="expected 0 <= right <= total"):
+        stats.wilson(right, total)
 
 
 @pytest.mark.parametrize(
@@ -35,10 +52,10 @@ def test_verdict_needs_the_whole_interval_beyond_the_margin(
 def test_verdict_of_measured_values(factor: float, verdict: str) -> None:
     rng = np.random.default_rng(0)
     a, b = (np.exp(0.01 * rng.standard_normal(15)) for _ in range(2))
-    found = stats.ratio(factor * a, b)
-    assert found.low <= found.speedup <= found.high
-    assert found.verdict == verdict
-    assert found.speedup == pytest.approx(factor, rel=0.03)
+    measured = stats.ratio(factor * a, b)
+    assert measured.low <= measured.speedup <= measured.high
+    assert measured.verdict == verdict
+    assert measured.speedup == pytest.approx(factor, rel=0.03)
 
 
 def test_the_estimate_is_the_ratio_of_medians_and_above_one_where_the_candidate_takes_less() -> (
@@ -48,9 +65,9 @@ def test_the_estimate_is_the_ratio_of_medians_and_above_one_where_the_candidate_
         [3.0, 1.0, 2.0, 9.0, 4.0, 2.5, 2.2, 2.1, 2.3],
         [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8],
     )
-    found = stats.ratio(baseline, candidate)
-    assert found.speedup == np.median(baseline) / np.median(candidate) > 1
-    assert found.pairs == 9
+    measured = stats.ratio(baseline, candidate)
+    assert measured.speedup == np.median(baseline) / np.median(candidate) > 1
+    assert measured.pairs == 9
 
 
 def test_one_seed_gives_one_interval() -> None:
@@ -81,11 +98,31 @@ def test_the_interval_holds_the_true_ratio_as_often_as_it_says(
 ) -> None:
     rng, times, hits = np.random.default_rng(7), 400, 0
     for seed in range(times):
-        found = stats.ratio(
+        measured = stats.ratio(
             TRUTH * np.exp(noise(rng, 15)), np.exp(noise(rng, 15)), seed=seed, resamples=1000
         )
-        hits += found.low <= TRUTH <= found.high
+        hits += measured.low <= TRUTH <= measured.high
     assert 0.90 <= hits / times <= 0.99
+
+
+def test_the_interval_is_scipys_bootstrap_of_pairs() -> None:
+    rng = np.random.default_rng(3)
+    both = np.exp(0.2 * rng.standard_normal(15))
+    baseline = 1.1 * both * np.exp(0.05 * rng.standard_normal(15))
+
+    def speedup(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
+        return np.median(a, axis=axis) / np.median(b, axis=axis)
+
+    theirs = scipy.stats.bootstrap(
+        (baseline, both),
+        speedup,
+        paired=True,
+        method="percentile",
+        n_resamples=20_000,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    ours = stats.ratio(baseline, both, resamples=20_000)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -130,3 +167,25 @@ def test_doubts_about_values_are_said_in_words(values: list[float], words: list[
 def test_the_direction_of_a_drift_is_said() -> None:
     assert "up" in stats.stability(list(np.linspace(1, 1.08, 12)))[0]
     assert "down" in stats.stability(list(np.linspace(1.08, 1, 12)))[0]
+
+
+@given(
+    steps=st.lists(st.integers(90, 110), min_size=6, max_size=20),
+    slope=st.floats(-0.02, 0.02),
+)
+def test_a_drift_is_what_theil_sen_and_spearman_say(steps: list[int], slope: float) -> None:
+    values = np.array(steps) / 100 + slope * np.arange(len(steps))
+    run = np.arange(len(values))
+    change = scipy.stats.theilslopes(values, run).slope * run[-1] / np.median(values)
+    percent = 100 * abs(change)  # not at the threshold, nor where rounding turns
+    assume(abs(percent - 5) > 1e-9 and abs(percent % 1 - 0.5) > 1e-9)
+    follows = percent > 0 and abs(scipy.stats.spearmanr(values, run).statistic) > 0.7
+    words = stats.stability(list(values), spread=10)
+    assert bool(words) is bool(percent > 5 and follows)
+    assert all(f"{percent:.0f} % {'up' if change > 0 else 'down'}" in w for w in words)
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_step_is_a_drift_whichever_way(way: int) -> None:
+    before_and_after = [1.0] * 6 + [1.2] * 6
+    assert "drift" in " ".join(stats.stability(before_and_after[::way]))

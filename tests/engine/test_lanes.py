@@ -1,4 +1,4 @@
-"""Lanes: what stands in the way is named with what to type, and what was interrupted or damaged is mended."""
+"""Lanes: what stands in the way is named with what to type; what was damaged is mended."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from labkit.base.errors import LaneNotReady
 from labkit.engine import lanes
 from labkit.engine.client import EngineProcess
+from labkit.engine.lane_setup import remove_emulated, setup_emulated
 from labkit.engine.lanes import CPUS, Lane, parse_features
 
 
@@ -31,7 +32,7 @@ def program(path: Path, text: str) -> None:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A made-up Linux machine with a home and programs of its own: QEMU, apt-get and dpkg-deb that do nothing."""
+    """A made-up Linux with a home and programs of its own; apt-get and dpkg-deb do nothing."""
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "home"))
     tools = tmp_path / "bin"
@@ -49,10 +50,11 @@ def lane_folder(home: Path, files: dict[str, int]) -> Path:
     for name in files:
         (folder / name).write_bytes(b"12345")
     about = {
-        "schema": lanes.SCHEMA,
+        "schema": 1,
         "executable": "python3.11",
         "python": "3.11.2",
         "mnn": "3.6.1",
+        "numpy": "2.4.6",
         "qemu": "qemu 7",
         "files": files,
     }
@@ -102,7 +104,7 @@ def test_a_cpu_that_is_not_on_the_ladder(machine: Path) -> None:
 
 def test_not_linux(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
-    for attempt in (lanes.emulated, lanes.setup_emulated):
+    for attempt in (lanes.emulated, setup_emulated):
         with pytest.raises(LaneNotReady, match="needs Linux, this is Darwin"):
             attempt()
 
@@ -110,7 +112,7 @@ def test_not_linux(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_qemu(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (machine / "qemu-aarch64").unlink()
     monkeypatch.setenv("PATH", str(machine))
-    for attempt in (lanes.emulated, lanes.setup_emulated):
+    for attempt in (lanes.emulated, setup_emulated):
         with pytest.raises(LaneNotReady, match="sudo apt-get install qemu-user"):
             attempt()
     row = lanes.status()[1]
@@ -124,7 +126,7 @@ def test_no_qemu(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_qemu_that_is_too_old_or_says_nothing(machine: Path, says: str, words: str) -> None:
     program(machine / "qemu-aarch64", f'echo "{says}"')
     with pytest.raises(LaneNotReady, match=words):
-        lanes.setup_emulated()
+        setup_emulated()
 
 
 def test_a_lane_that_was_not_set_up(machine: Path) -> None:
@@ -134,6 +136,7 @@ def test_a_lane_that_was_not_set_up(machine: Path) -> None:
 
 def test_damage_is_seen_and_named(machine: Path, tmp_path: Path) -> None:
     folder = lane_folder(tmp_path / "home", {"library.so": 5})
+    about = (folder / "lane.json").read_text()
     assert lanes.emulated("max").cpu == "max"
     assert lanes.status()[1].works
     (folder / "library.so").write_bytes(b"123")
@@ -142,11 +145,13 @@ def test_damage_is_seen_and_named(machine: Path, tmp_path: Path) -> None:
     (folder / "library.so").unlink()
     with pytest.raises(LaneNotReady, match="damaged"):
         lanes.emulated()
-    for content in ("{", "[]", "{}", '{"schema": 1, "files": 3}'):
+    other = about.replace('"schema": 1', '"schema": 2')
+    assert other != about
+    for content in ("{", "[]", "{}", '{"schema": 1, "files": 3}', other):
         (folder / "lane.json").write_text(content)
         with pytest.raises(LaneNotReady, match="damaged"):
             lanes.emulated()
-    assert lanes.remove_emulated() > 0
+    assert remove_emulated() > 0
     assert not folder.exists()
 
 
@@ -158,9 +163,10 @@ def test_a_stage_that_fails_is_named_and_downloads_are_kept(machine: Path, tmp_p
     (part / "debs" / "kept.deb").write_bytes(b"1")
     with pytest.raises(
         LaneNotReady,
-        match=r"(?s)'arm64 packages: lists' failed.*Temporary failure.*type again: labkit lane setup emulated",
+        match=r"(?s)'arm64 packages: lists' failed.*Temporary failure.*"
+        "type again: labkit lane setup emulated",
     ):
-        lanes.setup_emulated(on_stage=lambda stage: told.append(stage.name))
+        setup_emulated(on_stage=lambda stage: told.append(stage.name))
     assert told == []
     assert (part / "debs" / "kept.deb").exists()
     assert not part.with_name("emulated").exists()
@@ -168,26 +174,28 @@ def test_a_stage_that_fails_is_named_and_downloads_are_kept(machine: Path, tmp_p
 
 def test_package_lists_without_arm64(machine: Path) -> None:
     with pytest.raises(LaneNotReady, match=r"no arm64.*LABKIT_APT_SOURCES"):
-        lanes.setup_emulated()
+        setup_emulated()
 
 
 def test_no_wheel_for_the_lanes_python(machine: Path) -> None:
     program(
         machine / "apt-get",
-        'for w in "$@"; do case $w in Dir::Cache::archives=*) touch "${w#*=}/python.deb";; esac; done',
+        # the folder for packages, as the configuration file names it
+        """debs=$(sed -n 's/^Dir::Cache::archives "\\(.*\\)";$/\\1/p' "${1#*=}")\n"""
+        'touch "$debs/python.deb"',
     )
     program(machine / "dpkg-deb", 'mkdir -p "$3/usr/bin"; touch "$3/usr/bin/python3.99"')
     with pytest.raises(
         LaneNotReady,
         match=r"(?s)'arm64 wheels of MNN and NumPy' failed.*No matching distribution",
     ):
-        lanes.setup_emulated()
+        setup_emulated()
 
 
 def test_a_disk_that_is_full(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10, 9, 1))
     with pytest.raises(LaneNotReady, match="MB free for the emulated lane"):
-        lanes.setup_emulated()
+        setup_emulated()
 
 
 # ---- the real one
@@ -199,13 +207,9 @@ def test_the_lane_is_mended_after_damage(emulated_lane: Lane) -> None:
     with pytest.raises(LaneNotReady, match="damaged"):
         lanes.emulated()
     numbers: list[int] = []
-    assert (
-        lanes.setup_emulated(on_stage=lambda stage: numbers.append(stage.number)) == emulated_lane
-    )
+    assert setup_emulated(on_stage=lambda stage: numbers.append(stage.number)) == emulated_lane
     assert numbers == [1, 2, 3, 4, 5]
-    assert (
-        lanes.setup_emulated(on_stage=lambda stage: numbers.append(stage.number)) == emulated_lane
-    )
+    assert setup_emulated(on_stage=lambda stage: numbers.append(stage.number)) == emulated_lane
     assert len(numbers) == 5, "a lane that stands is left alone"
     row = lanes.status()[1]
     assert row.works
