@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 done; 1 a named failure or a check that does not hold; 2 wrong usage; 130 interrupted.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
-    args = parser(words).parse_args(words)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser(argv).parse_args(argv)
     try:
         return int(args.run(args) or 0)
     except (LabkitError, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from functools import partial
 
 from labkit.base.show import Table
 from labkit.building import plans, running
@@ -55,17 +56,14 @@ from labkit.cli.shared import (
 )
 def build(args: Namespace) -> int:
     """Compare both plans, print one, or carry it out; 130 if it was interrupted."""
-
-    def planned(variant: str) -> plans.BuildPlan:
-        return plans.plan(
-            variant,
-            args.target,
-            source=args.source,
-            kleidiai_source=args.kleidiai_source,
-            out=args.out,
-            python=args.python,
-        )
-
+    planned = partial(
+        plans.plan,
+        target=args.target,
+        source=args.source,
+        kleidiai_source=args.kleidiai_source,
+        out=args.out,
+        python=args.python,
+    )
     if args.variant == "compare":
         rows = plans.compare(planned("baseline"), planned("accelerated"))
         show(args, rows, Table(("option", "baseline", "accelerated"), rows))

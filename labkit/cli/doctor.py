@@ -11,7 +11,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from labkit.base.hardware import GIB, Machine
 from labkit.base.show import Table
 from labkit.building import plans
 from labkit.building.host import Host, look
+from labkit.cli.pins import installed_version, read_pins
 from labkit.cli.shared import as_json, command, show
 from labkit.engine import lanes
 from labkit.model import checkpoints
@@ -104,52 +104,6 @@ class Report:
         return self.table().to_html(caption=self.verdict)
 
 
-# ---- pins
-
-
-def read_pins(
-    pyproject: Path, environment: Mapping[str, str] | None = None
-) -> dict[str, dict[str, str]]:
-    """The pins of ``pyproject.toml`` that apply to one Python.
-
-    Parameters
-    ----------
-    pyproject
-        The file.
-    environment
-        Values for markers, such as ``{"python_version": "3.10"}``; by default this Python's.
-
-    Returns
-    -------
-    dict
-        The release of each package, by group: "base", "convert" and "test".
-    """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    from packaging.requirements import Requirement
-
-    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    groups = {"base": project["dependencies"], **project["optional-dependencies"]}
-    return {
-        group: {
-            pin.name: str(pin.specifier).removeprefix("==")
-            for pin in map(Requirement, lines)
-            if pin.marker is None or pin.marker.evaluate(dict(environment or {}))
-        }
-        for group, lines in groups.items()
-    }
-
-
-def installed_version(name: str) -> str | None:
-    """The installed release without its local part (``2.13.0+cpu`` is ``2.13.0``), or None."""
-    try:
-        return metadata.version(name).partition("+")[0]
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def check_pins(
     group: str,
     pins: Mapping[str, str],
@@ -183,9 +137,6 @@ def check_pins(
         status: Status = "info" if options else "problem"
         checks.append(judge(title, False, names, f"{purpose}: {mend(missing)}", otherwise=status))
     return checks or [judge(title, True, f"all {len(pins)} as pinned, {purpose}")]
-
-
-# ---- the rest
 
 
 def check_python(version: tuple[int, int, int]) -> Check:

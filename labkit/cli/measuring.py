@@ -100,7 +100,7 @@ def bench(args: Namespace) -> None:
         lane=lane,
         build=lanes.native(args.build).build,
     )
-    with progress("pairs", plan.pairs * len(plan.comparisons)) as on_step:
+    with progress("pairs") as on_step:
         result = measure.run(plan, on_step=on_step)
     saved = results.save(result, args.out)
     print(result.to_json() if args.json else f"{result_text(result)}\n", end="")

@@ -107,13 +107,13 @@ def say(words: object) -> None:
 
 
 @contextmanager
-def progress(unit: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+def progress(unit: str) -> Iterator[Callable[..., None]]:
     """Show a bar on stderr; the block moves it with ``on_step(done, total, what)``."""
     from tqdm import tqdm
 
-    with tqdm(total=total, unit=f" {unit}") as bar:
+    with tqdm(unit=f" {unit}") as bar:
 
-        def on_step(done: int, total: int | None = total, what: str = "") -> None:
+        def on_step(done: int, total: int, what: str = "") -> None:
             bar.total = total
             bar.set_description(what)
             bar.update(done - bar.n)

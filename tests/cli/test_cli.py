@@ -365,9 +365,9 @@ def test_what_is_timed_and_what_is_counted_are_kept_apart(capsys: Captured) -> N
 
 def test_doctor_speaks_json(capsys: Captured) -> None:
     code = cli.main(["doctor", "--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert code == int(any(check["status"] == "problem" for check in found["checks"]))
-    assert {"MNN", "Python"} <= {check["name"].split(":")[0] for check in found["checks"]}
+    report = json.loads(capsys.readouterr().out)
+    assert code == int(any(check["status"] == "problem" for check in report["checks"]))
+    assert {"MNN", "Python"} <= {check["name"].split(":")[0] for check in report["checks"]}
 
 
 def test_clean_shows_first_and_frees_only_what_was_named(

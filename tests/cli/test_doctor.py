@@ -11,8 +11,9 @@ import pytest
 
 from labkit import cli
 from labkit.base import hardware
-from labkit.cli import doctor
+from labkit.cli import doctor, pins
 from labkit.cli.doctor import Check, Report, check_pins
+from labkit.cli.pins import installed_version, read_pins
 
 PINS = {"numpy": "2.4.6", "MNN": "3.6.1"}
 
@@ -56,19 +57,17 @@ def test_what_is_missing_and_what_differs_are_two_findings() -> None:
 def test_a_local_build_of_a_pinned_release_counts_as_that_release(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(doctor.metadata, "version", lambda name: "2.13.0+cpu")
-    assert doctor.installed_version("torch") == "2.13.0"
+    monkeypatch.setattr(pins.metadata, "version", lambda name: "2.13.0+cpu")
+    assert installed_version("torch") == "2.13.0"
 
 
 def test_a_package_that_is_not_installed_has_no_version() -> None:
-    assert doctor.installed_version("surely-not-installed") is None
+    assert installed_version("surely-not-installed") is None
 
 
 def test_pins_follow_the_python_they_are_for() -> None:
     pyproject = Path(doctor.__file__).parents[2] / "pyproject.toml"
-    old, new = (
-        doctor.read_pins(pyproject, {"python_version": python}) for python in ("3.10", "3.12")
-    )
+    old, new = (read_pins(pyproject, {"python_version": python}) for python in ("3.10", "3.12"))
     assert (old["base"]["numpy"], new["base"]["numpy"]) == ("2.2.6", "2.4.6")
     assert old["base"]["MNN"] == new["base"]["MNN"] == "3.6.1"
     assert set(new) == set(doctor.PURPOSES)

@@ -52,13 +52,13 @@ def chosen(lines: list[str], python: str) -> dict[str, str]:
         "os_name": "posix",
         "extra": "",
     }
-    found: dict[str, str] = {}
+    pinned: dict[str, str] = {}
     for requirement in map(Requirement, lines):
         if requirement.marker is None or requirement.marker.evaluate(values):
             name = canonicalize_name(requirement.name)
-            assert name not in found, f"{name} is pinned twice for Python {python}"
-            found[name] = str(requirement.specifier)
-    return found
+            assert name not in pinned, f"{name} is pinned twice for Python {python}"
+            pinned[name] = str(requirement.specifier)
+    return pinned
 
 
 def test_conda_environment_is_the_same_set() -> None:
