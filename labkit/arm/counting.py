@@ -61,7 +61,7 @@ class CountingEngine(EngineProcess):
             run()
             taken.append(self._snapshot())
         executions = np.dot([factor for factor, _ in runs], snapshots.executed(*taken))
-        where = snapshots.mappings(self._maps)
+        where = snapshots.mapped_files(self._maps)
         return snapshots.attribute(taken[-1], np.maximum(executions, 0), where)
 
     def count(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,39 +11,37 @@ import numpy as np
 from labkit.arm.classes import CLASSES
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Counts:
-    """Executed instructions, one row for each function, one column for each of `CLASSES`.
+    """Executed instructions of each function.
 
     Attributes
     ----------
     functions
-        (library, function) of each row.
-    table
-        (functions, classes) float64.
+        For each (library, function) its instructions of each of `CLASSES`, (classes,) float64.
     """
 
-    functions: tuple[tuple[str, str], ...]
-    table: np.ndarray
+    functions: Mapping[tuple[str, str], np.ndarray]
 
     @property
     def total(self) -> float:
         """All instructions."""
-        return float(self.table.sum())
+        return float(sum(row.sum() for row in self.functions.values()))
 
     def by_class(self) -> dict[str, int]:
         """Instructions of each class."""
-        return dict(zip(CLASSES, np.rint(self.table.sum(0)).astype(int).tolist(), strict=True))
+        whole = sum(self.functions.values(), np.zeros(len(CLASSES)))
+        return dict(zip(CLASSES, np.rint(whole).astype(int).tolist(), strict=True))
 
     def by_function(self) -> list[tuple[tuple[str, str], int]]:
         """Functions with their instructions, most first."""
-        rows = self.table.sum(1)
-        return [(self.functions[i], int(rows[i])) for i in np.argsort(-rows) if rows[i] > 0]
+        totals = {function: float(row.sum()) for function, row in self.functions.items()}
+        most_first = sorted(totals, key=totals.__getitem__, reverse=True)
+        return [(function, int(totals[function])) for function in most_first if totals[function]]
 
     def inside(self, *prefixes: str) -> Counts:
         """Those in functions whose names begin with one of some prefixes, such as ``"kai_"``."""
-        rows = [i for i, (_, name) in enumerate(self.functions) if name.startswith(prefixes)]
-        return Counts(functions=tuple(self.functions[i] for i in rows), table=self.table[rows])
+        return Counts({f: row for f, row in self.functions.items() if f[1].startswith(prefixes)})
 
     def share(self, prefix: str) -> float:
         """Share of the instructions `inside` some functions, 0 to 1."""
@@ -66,9 +65,7 @@ def difference(more: Counts, less: Counts, by: float = 1.0) -> Counts:
 
     Noise below zero becomes zero.
     """
-    functions = tuple(dict.fromkeys([*more.functions, *less.functions]))
-    rows = {function: row for row, function in enumerate(functions)}
-    table = np.zeros((len(functions), len(CLASSES)))
-    for counts, sign in ((more, 1.0), (less, -1.0)):
-        np.add.at(table, [rows[function] for function in counts.functions], sign * counts.table)
-    return Counts(functions=functions, table=np.maximum(table, 0.0) / by)
+    rows = dict(more.functions)
+    for function, row in less.functions.items():
+        rows[function] = rows.get(function, 0) - row
+    return Counts({function: np.maximum(row, 0) / by for function, row in rows.items()})

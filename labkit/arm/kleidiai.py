@@ -32,7 +32,7 @@ DOES = {
     "rhs_imatmul_pack": "pack weights",
     "rhs_dwconv_pack": "pack weights",
 }
-"""What a micro-kernel does, by how its name begins, or else by what is in it; the first wins."""
+"""What a micro-kernel does, by what its name says first."""
 WORDS = {None: "unknown", True: "yes", False: "no"}
 
 
@@ -155,14 +155,11 @@ def kernel(function: str) -> Kernel | None:
     if not function.startswith("kai_run_"):
         return None
     name = function.removeprefix("kai_run_")
-    begins = (does for start, does in DOES.items() if name.startswith(start))
-    has = (does for middle, does in DOES.items() if f"_{middle}_" in name)
-    ends = {"sme2": "SME2", "sme": "SME", "i8mm": "i8mm", "dotprod": "dotprod", "neon": "NEON"}
-    words = name.split("_")
+    work, words = re.search("|".join(DOES), name), name.split("_")
     return Kernel(
         name=name,
-        does=(*begins, *has, "other")[0],
-        instruction_set=next((ours for theirs, ours in ends.items() if theirs in words), "any"),
+        does=DOES[work[0]] if work else "other",
+        instruction_set=next((s for s in INSTRUCTION_SETS if s.lower() in words), "any"),
     )
 
 
@@ -273,8 +270,8 @@ def _use(engine: EngineProcess, part: Part, **options: Any) -> Use:
         part.forward(engine)
         return Use(part=part.name)
     counts = engine.count(part, **options)
-    inside = counts.inside("kai_")
-    shares = tuple((name, n / counts.total) for (_, name), n in inside.by_function())
+    kernels = counts.inside("kai_").by_function()
+    shares = tuple((name, n / counts.total) for (_, name), n in kernels)
     return Use(part=part.name, share=counts.share("kai_"), kernels=shares)
 
 

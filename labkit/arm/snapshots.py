@@ -21,7 +21,7 @@ from labkit.base.errors import CountingFailed
 
 MAGIC = 0x314E554F43424C
 HEAD_BYTES = 24
-MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ \S+ +(/.*)")
+MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (?:\S+ +){4}(/.*)$", re.MULTILINE)
 NO_SYMBOL = "(no symbol)"
 
 
@@ -44,7 +44,7 @@ class Snapshot:
     words: np.ndarray
 
 
-class Mapping(NamedTuple):
+class MappedFile(NamedTuple):
     """A file in the guest's memory, from the address of its beginning to that of its end."""
 
     file: Path
@@ -87,19 +87,16 @@ def executed(*snapshots: Snapshot) -> np.ndarray:
     return np.diff(counters, axis=0)
 
 
-def mappings(maps: str) -> list[Mapping]:
+def mapped_files(maps: str) -> list[MappedFile]:
     """The files in a process's memory, from the text of its ``/proc/self/maps``."""
-    spans: dict[Path, list[int]] = {}
-    for line in map(MAPPING.fullmatch, maps.splitlines()):
-        if line:
-            start, end, offset = (int(number, 16) for number in line.groups()[:3])
-            span = spans.setdefault(Path(line[4]), [start, end])
-            span[0] = min(span[0], start) if offset == 0 else span[0]
-            span[1] = max(span[1], end)
-    return [Mapping(file, *span) for file, span in spans.items() if file.is_file()]
+    spans: dict[Path, tuple[int, int]] = {}
+    for low, high, name in MAPPING.findall(maps):  # by address, lowest first
+        file, start, end = Path(name), int(low, 16), int(high, 16)
+        spans[file] = (spans.get(file, (start,))[0], end)
+    return [MappedFile(file, *span) for file, span in spans.items() if file.is_file()]
 
 
-def attribute(snapshot: Snapshot, executions: np.ndarray, where: Iterable[Mapping]) -> Counts:
+def attribute(snapshot: Snapshot, executions: np.ndarray, where: Iterable[MappedFile]) -> Counts:
     """Give the executions of a snapshot's blocks to functions and classes.
 
     Parameters
@@ -130,17 +127,17 @@ def attribute(snapshot: Snapshot, executions: np.ndarray, where: Iterable[Mappin
         row[here] = np.array(mine, int)[place]
     table = np.zeros((len(rows), len(CLASSES)))
     np.add.at(table, (row, classes), weights)
-    return Counts(functions=tuple(rows), table=table)
+    return Counts(dict(zip(rows, table, strict=True)))
 
 
-def between(earlier: Path, later: Path, where: Iterable[Mapping]) -> Counts:
-    """Instructions executed between two snapshots; ``where`` as in `attribute`."""
-    end = read(later)
-    return attribute(end, executed(read(earlier), end)[0], where)
+def between(prefix: Path, number: int, where: Iterable[MappedFile]) -> Counts:
+    """Instructions from snapshot PREFIX.number to the next one; ``where`` as in `attribute`."""
+    start, end = (read(prefix.with_name(f"{prefix.name}.{number + i}")) for i in range(2))
+    return attribute(end, executed(start, end)[0], where)
 
 
 def at_exit(prefix: Path) -> Counts:
     """All instructions of a program that ran under `labkit.arm.plugin.option` with ``at_exit``."""
     end = read(prefix.with_name(f"{prefix.name}.exit"))
     maps = prefix.with_name(f"{prefix.name}.maps").read_text(encoding="utf-8", errors="replace")
-    return attribute(end, end.executions, mappings(maps))
+    return attribute(end, end.executions, mapped_files(maps))

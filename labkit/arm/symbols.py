@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from labkit.base.errors import KernelError
+
 SYMBOL = np.dtype("<u4, u1, u1, <u2, <u8, <u8")  # name, type, visibility, section, address, size
 FUNCTION_TYPES = (2, 10)  # STT_FUNC; STT_GNU_IFUNC, which is chosen when the library is loaded
 
@@ -79,13 +81,22 @@ def _functions(file: Path, _changed_ns: int) -> Functions | None:
     )
 
 
-def code(file: Path, function: str) -> tuple[int, bytes] | None:
-    """Address and machine code of a function; None if the file has no such one."""
+def code(file: Path, function: str) -> tuple[int, bytes]:
+    """Address and machine code of a function.
+
+    Raises
+    ------
+    KernelError
+        If the file has no such function.
+    """
     from elftools.elf.elffile import ELFFile
 
     known = functions(file)
     if known is None or function not in known.names:
-        return None
+        raise KernelError(
+            f"expected a function {function} in {file.name}, found none: "
+            "another compiler, or another MNN?"
+        )
     number = known.names.index(function)
     address, size = int(known.addresses[number]), int(known.sizes[number])
     with file.open("rb") as opened:

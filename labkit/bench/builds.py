@@ -109,13 +109,13 @@ def recorded_demos(*, wide: bool = False) -> list[Demo]:
     for told in _recorded()["wide_demos" if wide else "demos"]:
         if told["target"] == "aarch64-linux":
             phases = told["phases"]
-            tables = [
-                np.array([[phases[p]["by_class"][name] for name in CLASSES]], float)
+            rows = [
+                np.array([phases[p]["by_class"][name] for name in CLASSES], float)
                 for p in llm_demo.PHASES
             ]
             made.append(Demo(
                 label=told["variant"], answer=told["answer"], kleidiai=tuple(told["kleidiai"]), parts=llm_demo.PHASES,
-                counts=tuple(Counts(functions=(("", "all"),), table=table) for table in tables),
+                counts=tuple(Counts({("", "all"): row}) for row in rows),
                 shares=tuple(phases[p]["kai_share"] for p in llm_demo.PHASES),
             ))  # fmt: skip
     return sorted(made, key=lambda demo: plans.VARIANTS[::-1].index(demo.label))

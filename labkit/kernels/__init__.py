@@ -1,1 +1,1 @@
-"""Our own int4 × int8 kernels: in NumPy (`reference`), in C (``*.c``), run and counted (`running`), timed on paper (`static`)."""
+"""Our own int4 × int8 kernels: in NumPy, in C, run and counted, and timed on paper."""

@@ -1,9 +1,8 @@
-"""The kernels side by side: checked, counted and modelled here, or read from the recorded results."""
+"""The kernels side by side: checked, counted and modelled here, or read from recorded results."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,19 +10,21 @@ import numpy as np
 
 from labkit.base import hardware, paths
 from labkit.base.errors import CountingFailed, KernelError, LaneNotReady
+from labkit.base.records import from_json
 from labkit.base.show import Table
 from labkit.engine import lane_setup, lanes, qemu
-from labkit.kernels import reference, running, static, wheel
-from labkit.kernels.running import KERNELS, Count, example
-from labkit.kernels.static import Model
+from labkit.kernels import reference, running, static, toolchain, wheel
+from labkit.kernels.running import KERNELS, KernelCount, Problem, example
+from labkit.kernels.static import CoreModel
 
 SHAPE = (64, 256, 1024)
 """What the lesson counts: rows, outputs, columns."""
 SHAPES = ((1, 1, 1), (1, 5, 33), (3, 4, 31), (8, 8, 64), (9, 7, 100), (13, 6, 2049))
+ROWS = range(1, 13)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class KernelComparison:
     """What is known of all kernels on one shape.
 
     Attributes
@@ -35,11 +36,13 @@ class Report:
     equal
         Results that were compared with NumPy's; all had the same bits.
     packed_alike
-        Whether KleidiAI packs the weights into the same bytes as `labkit.kernels.reference`; None if it was not there.
+        Whether KleidiAI packs the weights into the same bytes as `labkit.kernels.reference`; None
+        if it was not there.
     counts, models
         Of each kernel.
     by_rows
-        Instructions of a product of 64 outputs for some numbers of rows: rows, dotprod GEMV, i8mm GEMM.
+        Instructions of a product of 64 outputs for some numbers of rows: rows, dotprod GEMV, i8mm
+        GEMM.
     chosen
         For each emulated CPU the kernels that the dispatch took, for one row and for more.
     missing
@@ -52,8 +55,8 @@ class Report:
     made_with: tuple[str, ...]
     equal: int
     packed_alike: bool | None
-    counts: tuple[Count, ...]
-    models: tuple[Model, ...]
+    counts: tuple[KernelCount, ...]
+    models: tuple[CoreModel, ...]
     by_rows: tuple[tuple[int, int, int], ...]
     chosen: Mapping[str, tuple[str, ...]]
     missing: tuple[str, ...] = ()
@@ -62,80 +65,81 @@ class Report:
     @property
     def label(self) -> str:
         """Where the numbers come from."""
-        where = (
-            "recorded when this lesson was made, not on this machine"
-            if self.recorded
-            else "made on this machine"
-        )
-        return "\n".join(
-            [
-                f"{where}, with {', '.join(self.made_with)}",
-                *(f"not here: {what}" for what in self.missing),
-            ]
-        )
+        elsewhere = "recorded when this lesson was made, not on this machine"
+        where = elsewhere if self.recorded else "made on this machine"
+        lines = (f"{where}, with {', '.join(self.made_with)}", *self.missing)
+        return "\nnot here: ".join(lines)
 
-    def count(self, kernel: str) -> Count:
+    def count(self, kernel: str) -> KernelCount:
         """The counts of one kernel."""
         return next(count for count in self.counts if count.kernel == kernel)
 
-    def model(self, kernel: str, core: str) -> Model:
+    def model(self, kernel: str, core: str) -> CoreModel:
         """The model of one kernel on one core."""
         return next(model for model in self.models if (model.kernel, model.core) == (kernel, core))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        kinds = {
-            "counts_are": "executed instructions, not time",
-            "models_are": "static models by llvm-mca, not measurements",
-        }
         return {
             "schema": 1,
-            **kinds,
+            "counts_are": "executed instructions, not time",
+            "models_are": "static models by llvm-mca, not measurements",
             **asdict(self),
             "counts": [count.to_dict() for count in self.counts],
         }
 
     def counts_table(self) -> Table:
-        """Each kernel: multiply-adds to an instruction, how far that is from the limit, and what share multiplies."""
-        header = (
-            "kernel",
-            "rows",
-            "instructions",
-            "MACs/instruction",
-            "limit",
-            "reached",
-            "smmla, sdot",
-            "other vector",
-            "load",
-        )
-        rows = []
-        for c in self.counts:
-            has = c.by_class
-            shares = (has["smmla"] + has["sdot"], has["int_simd"] + has["fp_simd"], has["load"])
-            numbers = (
+        """Each kernel: multiply-adds to an instruction, how far that is from the limit, its mix."""
+        mixes = {
+            "smmla, sdot": ("smmla", "sdot"),
+            "other vector": ("int_simd", "fp_simd"),
+            "load": ("load",),
+        }
+        header = ("kernel", "rows", "instructions", "MACs/instruction", "limit", "reached", *mixes)
+        rows = [
+            (
+                c.kernel,
+                c.rows,
                 f"{c.instructions:,}",
                 f"{c.per_instruction:.2f}",
-                str(c.limit),
+                c.limit,
                 f"{c.per_instruction / c.limit:.0%}",
+                *(
+                    f"{sum(c.by_class[name] for name in mix) / c.instructions:.0%}"
+                    for mix in mixes.values()
+                ),
             )
-            rows.append(
-                [c.kernel, str(c.rows), *numbers, *(f"{n / c.instructions:.0%}" for n in shares)]
-            )
+            for c in self.counts
+        ]
         return Table(header, rows)
 
     def models_table(self) -> Table:
         """Each core: multiply-adds to a cycle of each kernel, at best."""
-        kernels = list(dict.fromkeys(model.kernel for model in self.models))
-        rates = {
-            (m.kernel, m.core): "–" if m.per_cycle is None else f"{m.per_cycle:.2f}"
-            for m in self.models
-        }
-        return Table(
-            ("core", *kernels),
-            [[core, *(rates[kernel, core] for kernel in kernels)] for core in static.CORES]
-            if kernels
-            else [],
-        )
+        rates: dict[str, list[str]] = {}
+        for model in self.models:
+            rate = "–" if model.per_cycle is None else f"{model.per_cycle:.2f}"
+            rates.setdefault(model.core, [model.core]).append(rate)
+        kernels = dict.fromkeys(model.kernel for model in self.models)
+        return Table(("core", *kernels), list(rates.values()))
+
+
+def _check(problems: Sequence[Problem]) -> None:
+    for problem, (kernel, result) in zip(problems, running.solve(problems), strict=True):
+        if not np.array_equal(result, reference.product(problem.x, problem.linear)):
+            raise KernelError(
+                f"expected NumPy's result of {kernel} on {problem.shape}, to the bit, "
+                "received another: trust no number of it"
+            )
+
+
+def _by_rows(width: int) -> tuple[tuple[int, int, int], ...]:
+    kernels = ("dotprod_gemv", "i8mm_gemm")
+    counts = (
+        running.count([example(rows, 64, width, kernel=kernel) for rows in ROWS])
+        for kernel in kernels
+    )
+    gemv, gemm = ([count.instructions for count in of_kernel] for of_kernel in counts)
+    return tuple(zip(ROWS, gemv, gemm, strict=True))
 
 
 def measure(
@@ -144,37 +148,27 @@ def measure(
     width: int = SHAPE[2],
     *,
     on_step: Callable[[str], None] = lambda _: None,
-) -> Report:
-    """Compile, check, count and model all kernels on a shape; the wheel's KleidiAI, too, where the emulated lane is set up.
+) -> KernelComparison:
+    """Compile, check, count and model all kernels on a shape.
+
+    The wheel's KleidiAI is among them where the emulated lane is set up.
 
     Raises
     ------
     KernelError, CountingFailed
-        Without a compiler for AArch64, QEMU, or the counter; or if a kernel's result is not NumPy's, to the bit.
+        Without a compiler for AArch64, QEMU, or the counter; or if a kernel's result is not
+        NumPy's, to the bit.
     """
     on_step("compile the kernels, compare their results with NumPy's")
-    program, missing, alike = running.build(), [], None
+    program, missing, alike = toolchain.build(), [], None
     problems = [
         example(1 if kernel.endswith("gemv") else rows, outputs, width, kernel=kernel)
         for kernel in KERNELS
     ]
-    checked = [
-        *problems,
-        *(example(*shape, kernel=kernel) for shape in SHAPES for kernel in KERNELS),
-    ]
-    for problem, (kernel, result) in zip(checked, running.solve(checked), strict=True):
-        if not np.array_equal(result, reference.product(problem.x, problem.linear)):
-            raise KernelError(
-                f"expected NumPy's result of {kernel} on {problem.shape}, to the bit, received another: trust no number of it"
-            )
+    more = [example(*shape, kernel=kernel) for shape in SHAPES for kernel in KERNELS]
+    _check([*problems, *more])
     on_step("count instructions")
-    counts = running.count(problems)
-    ladder = [
-        example(m, 64, width, kernel=kernel)
-        for m in range(1, 13)
-        for kernel in ("dotprod_gemv", "i8mm_gemm")
-    ]
-    steps = [count.instructions for count in running.count(ladder)]
+    counts, by_rows = running.count(problems), _by_rows(width)
     pair = [example(1, 8, 64), example(8, 8, 64)]
     chosen = {
         cpu: tuple(kernel for kernel, _ in running.solve(pair, cpu=cpu)) for cpu in lanes.CPUS
@@ -182,49 +176,46 @@ def measure(
     loops = {kernel: static.hot_loop(program, kernel) for kernel in KERNELS}
     try:
         lane = lanes.emulated("max")
-        for form, problem in zip(wheel.FORMS, problems, strict=False):
+        for problem, (form, name) in zip(problems, wheel.FORMS.items(), strict=False):
             on_step(f"count KleidiAI's {form}")
             packed, _, count = wheel.run(problem, lane)
             counts.append(count)
             alike = packed.tobytes() == reference.pack(problem.linear).tobytes()
-            loops[count.kernel] = static.hot_loop(
-                lane.library, f"kai_kernel_{wheel.FORMS[form]}", around=True
-            )
+            loop = static.hot_loop(lane.library, f"kai_kernel_{name}", around=True)
+            loops[count.kernel] = loop
     except (LaneNotReady, KernelError) as error:
         missing.append(f"KleidiAI's own kernels: {error}")
-    models: list[Model] = []
-    made_with = [
-        hardware.printed_by([*running.toolchain().compiler, "--version"]).partition("\n")[0],
-        qemu.version("qemu-aarch64"),
-    ]
+    compiler = hardware.printed_by([*toolchain.toolchain().compiler, "--version"])
+    made_with = [compiler.partition("\n")[0], qemu.version("qemu-aarch64")]
+    models: list[CoreModel] = []
     try:
-        made_with.append(static.tools()[2])
+        made_with.append(static.llvm_mca()[1])
         on_step("model cycles")
-        models = [model for kernel, words in loops.items() for model in static.model(kernel, words)]
+        for kernel, words in loops.items():
+            models += static.model(kernel, words)
     except KernelError as error:
         missing.append(f"the static models: {error}")
-    return Report(
-        shape=(rows, outputs, width), made_with=tuple(made_with), equal=len(checked), packed_alike=alike, counts=tuple(counts),
-        models=tuple(models), by_rows=tuple(zip(range(1, 13), steps[::2], steps[1::2], strict=True)), chosen=chosen, missing=tuple(missing),
-    )  # fmt: skip
-
-
-def recorded() -> Report:
-    """What `measure` gave where this lesson was made."""
-    content = json.loads((paths.data_dir() / "kernels.json").read_text(encoding="utf-8"))
-    counts = tuple(
-        Count(**{name: row[name] for name in Count.__dataclass_fields__})
-        for row in content["counts"]
+    return KernelComparison(
+        shape=(rows, outputs, width),
+        made_with=tuple(made_with),
+        equal=len(problems) + len(more),
+        packed_alike=alike,
+        counts=tuple(counts),
+        models=tuple(models),
+        by_rows=by_rows,
+        chosen=chosen,
+        missing=tuple(missing),
     )
-    models = tuple(Model(**row) for row in content["models"])
-    return Report(
-        shape=tuple(content["shape"]), made_with=tuple(content["made_with"]), equal=content["equal"], packed_alike=content["packed_alike"],
-        counts=counts, models=models, by_rows=tuple(map(tuple, content["by_rows"])), chosen=content["chosen"], recorded=True,
-    )  # fmt: skip
 
 
-def here_or_recorded(on_step: Callable[[str], None] = lambda _: None) -> Report:
-    """`measure` on the lesson's shape; where this machine cannot make all of it, the recorded results, with what is missing."""
+def recorded() -> KernelComparison:
+    """What `measure` gave where this lesson was made."""
+    text = (paths.data_dir() / "kernels.json").read_text(encoding="utf-8")
+    return replace(from_json(KernelComparison, text), recorded=True)
+
+
+def here_or_recorded(on_step: Callable[[str], None] = lambda _: None) -> KernelComparison:
+    """`measure` on the lesson's shape; where this machine cannot make all of it, `recorded`."""
     try:
         on_step("set up the emulated lane")
         lane_setup.setup_emulated()

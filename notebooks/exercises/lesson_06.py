@@ -134,7 +134,7 @@ for (int k = 0; k < 2 * pairs; k++) {
 
 def kernel_source(inner: str) -> str:
     """The C file with this text between its two marks."""
-    from labkit.kernels.running import FOLDER
+    from labkit.kernels.toolchain import FOLDER
 
     text = (FOLDER / "i8mm.c").read_text(encoding="utf-8")
     return re.sub(
@@ -159,7 +159,8 @@ def problems() -> list[Any]:
 @lru_cache(maxsize=64)
 def outcome(inner: str) -> tuple[np.ndarray, ...]:
     """What the kernel with this inner loop gives."""
-    from labkit.kernels.running import build, solve
+    from labkit.kernels.running import solve
+    from labkit.kernels.toolchain import build
 
     return tuple(
         result

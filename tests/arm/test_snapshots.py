@@ -10,7 +10,7 @@ import pytest
 
 from labkit.arm import snapshots
 from labkit.arm.classes import CLASSES
-from labkit.arm.snapshots import MAGIC, Mapping, attribute, executed, mappings
+from labkit.arm.snapshots import MAGIC, MappedFile, attribute, between, executed, mapped_files
 from labkit.arm.symbols import functions
 from labkit.base.errors import CountingFailed
 
@@ -35,7 +35,7 @@ def test_blocks_become_instructions_even_where_no_library_lies(tmp_path: Path) -
     snapshot = snapshots.read(tmp_path / "s")
     counts = attribute(snapshot, snapshot.executions, [])
     assert counts.by_class() == dict.fromkeys(CLASSES, 0) | {"smmla": 5, "load": 5, "branch": 2}
-    assert counts.functions == (("elsewhere", "(no symbol)"),)
+    assert list(counts.functions) == [("elsewhere", "(no symbol)")]
 
 
 def test_executions_go_to_the_function_at_their_address(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_executions_go_to_the_function_at_their_address(tmp_path: Path) -> None:
     places = [(start + one, 3, ret), (start + two + 4, 4, ret), (start, 5, ret), (0x1000, 6, ret)]
     write_snapshot(tmp_path / "s", places)
     snapshot = snapshots.read(tmp_path / "s")
-    where = [Mapping(library, start, start + (1 << 20))]
+    where = [MappedFile(library, start, start + (1 << 20))]
     counts = dict(attribute(snapshot, snapshot.executions, where).by_function())
     assert counts == {
         ("two", "one"): 3,
@@ -72,16 +72,17 @@ def test_only_files_that_are_there_are_mapped_from_their_first_to_their_last_add
         f"7f2000-7f5000 r-xp 00002000 fe:00 8   {library}",
         "7f9000-7fa000 rw-p 00000000 00:00 0   [stack]",
     )
-    assert mappings("\n".join(lines)) == [Mapping(library, 0x7F0000, 0x7F5000)]
+    assert mapped_files("\n".join(lines)) == [MappedFile(library, 0x7F0000, 0x7F5000)]
 
 
 def test_executions_from_each_snapshot_to_the_next(tmp_path: Path) -> None:
     taken = []
     for number, counted in enumerate(([5], [7, 1], [9, 4, 2])):
         blocks = [(0x1000 * (i + 1), n, [0xD65F03C0]) for i, n in enumerate(counted)]
-        write_snapshot(tmp_path / str(number), blocks)
-        taken.append(snapshots.read(tmp_path / str(number)))
+        write_snapshot(tmp_path / f"s.{number}", blocks)
+        taken.append(snapshots.read(tmp_path / f"s.{number}"))
     assert executed(*taken).tolist() == [[2, 1, 0], [2, 3, 2]]
+    assert [between(tmp_path / "s", number, []).total for number in (0, 1)] == [3, 7]
 
 
 def test_a_damaged_or_missing_snapshot_is_named(tmp_path: Path) -> None:

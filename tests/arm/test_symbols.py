@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from labkit.arm.symbols import code, demangle, functions
+from labkit.base.errors import KernelError
 from labkit.engine import lanes
 
 
@@ -18,7 +20,8 @@ def test_names_are_read_as_in_the_source() -> None:
 def test_a_file_without_symbols_has_no_functions(tmp_path: Path) -> None:
     (tmp_path / "lib.so").write_bytes(b"not an ELF file")
     assert functions(tmp_path / "lib.so") is None
-    assert code(tmp_path / "lib.so", "main") is None
+    with pytest.raises(KernelError, match=r"expected a function main in lib\.so"):
+        code(tmp_path / "lib.so", "main")
 
 
 def test_a_functions_code_begins_where_it_says() -> None:
@@ -27,9 +30,8 @@ def test_a_functions_code_begins_where_it_says() -> None:
     assert known is not None
     assert not known.fixed
     largest = known.names[int(known.sizes.argmax())]
-    found = code(library, largest)
-    assert found is not None
-    address, words = found
+    address, words = code(library, largest)
     assert len(words) == known.sizes.max()
     assert known.names[known.at(np.array([address + 7]), 7)[0]] == largest
-    assert code(library, "no such function") is None
+    with pytest.raises(KernelError, match="found none"):
+        code(library, "no such function")

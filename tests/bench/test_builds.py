@@ -94,7 +94,7 @@ def test_own_builds_are_counted_in_place_of_recorded_ones(
         return llm_demo.DemoRun(answer=record.variant, prompt_tokens=1, decode_tokens=1, vision_s=0, prefill_s=0, decode_s=0, kleidiai=(),
                                 lane="", timed=False)  # fmt: skip
 
-    counts = Counts(functions=(("MNN", "kai_x"), ("MNN", "y")), table=np.ones((2, len(CLASSES))))
+    counts = Counts(dict.fromkeys((("MNN", "kai_x"), ("MNN", "y")), np.ones(len(CLASSES))))
     monkeypatch.setattr(llm_demo, "ask", ask)
     monkeypatch.setattr(llm_demo, "count", lambda *_, **__: dict.fromkeys(llm_demo.PHASES, counts))
     where, demos = builds.here_or_recorded(tmp_path, tmp_path)
@@ -105,8 +105,8 @@ def test_own_builds_are_counted_in_place_of_recorded_ones(
 
 def test_the_difference_of_two_runs_is_taken_function_by_function() -> None:
     one = np.arange(len(CLASSES), dtype=float)
-    more = Counts(functions=(("a", "f"), ("a", "g")), table=np.stack([3 * one, one]))
-    less = Counts(functions=(("a", "g"), ("a", "h")), table=np.stack([2 * one, one]))
+    more = Counts({("a", "f"): 3 * one, ("a", "g"): one})
+    less = Counts({("a", "g"): 2 * one, ("a", "h"): one})
     found = difference(more, less, by=3)
-    assert found.functions == (("a", "f"), ("a", "g"), ("a", "h"))
-    assert np.array_equal(found.table, [one, 0 * one, 0 * one])
+    assert list(found.functions) == [("a", "f"), ("a", "g"), ("a", "h")]
+    assert np.array_equal(list(found.functions.values()), [one, 0 * one, 0 * one])

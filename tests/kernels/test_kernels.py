@@ -1,4 +1,4 @@
-"""labkit.kernels: every C kernel gives NumPy's bits; counts, packing and models are what they say."""
+"""Every C kernel gives NumPy's bits; counts, packing and models are what they say."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from labkit.base.errors import KernelError
 from labkit.engine.lanes import CPUS, Lane
-from labkit.kernels import figures, reference, report, running, static
-from labkit.kernels.report import Report
+from labkit.kernels import figures, reference, report, running, static, toolchain, wheel
+from labkit.kernels.report import KernelComparison
 from labkit.kernels.running import KERNELS, example
 from labkit.model.weights import quantize
 
@@ -31,7 +31,7 @@ SHAPES = [
 
 
 @pytest.fixture(scope="module")
-def made(emulated_lane: Lane) -> Report:
+def made(emulated_lane: Lane) -> KernelComparison:
     """Compiled, checked, counted and modelled here, on a small shape."""
     assert emulated_lane.name == "emulated"
     return report.measure(8, 16, 256)
@@ -108,27 +108,29 @@ def test_the_dispatch_takes_what_the_cpu_has(cpu: str) -> None:
 
 def test_an_error_in_c_is_named() -> None:
     broken = {
-        "dotprod.c": (running.FOLDER / "dotprod.c").read_text().replace("{", "{ this is no C", 1)
+        "dotprod.c": (toolchain.FOLDER / "dotprod.c").read_text().replace("{", "{ this is no C", 1)
     }
     with pytest.raises(KernelError, match=r"the kernels did not compile: .*error"):
-        running.build(broken)
+        toolchain.build(broken)
 
 
 def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(toolchain.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(shutil, "which", lambda name, **_: None)
     with pytest.raises(
         KernelError, match=r"expected QEMU.* Type: sudo apt-get install g\+\+-aarch64-linux-gnu"
     ):
-        running.toolchain()
-    monkeypatch.setattr(running.platform, "machine", lambda: "arm64")
+        toolchain.toolchain()
+    monkeypatch.setattr(toolchain.platform, "machine", lambda: "arm64")
     with pytest.raises(KernelError, match="expected a C compiler"):
-        running.toolchain()
+        toolchain.toolchain()
     with pytest.raises(KernelError, match="llvm"):
-        static.tools()
+        static.llvm_mca()
 
 
-def test_counts_agree_with_the_shape_and_rise_with_the_instruction_set(made: Report) -> None:
+def test_counts_agree_with_the_shape_and_rise_with_the_instruction_set(
+    made: KernelComparison,
+) -> None:
     assert not made.missing
     assert made.packed_alike, "KleidiAI's packing is ours, byte for byte"
     assert made.equal == (1 + len(report.SHAPES)) * len(KERNELS)
@@ -149,7 +151,48 @@ def test_counts_agree_with_the_shape_and_rise_with_the_instruction_set(made: Rep
         assert sum(count.by_class.values()) == count.instructions
 
 
-def test_models_know_which_core_has_what(made: Report) -> None:
+@pytest.mark.parametrize("rows", [1, 6])
+def test_the_wheels_kleidiai_multiplies_and_packs_as_we_do(emulated_lane: Lane, rows: int) -> None:
+    """Its activations are rounded by other code, so its results agree to a step of a weight."""
+    problem = example(rows, 8, 64)
+    packed, result, count = wheel.run(problem, emulated_lane)
+    expected = reference.product(problem.x, problem.linear)
+    assert packed.tobytes() == reference.pack(problem.linear).tobytes()
+    assert np.abs(result - expected).max() < 0.02 * np.abs(expected).max()
+    each, macs = ("sdot", 16) if rows == 1 else ("smmla", 32)
+    whole = rows if rows == 1 else 8  # tiles of eight rows
+    assert count.by_class[each] == whole * 8 * 64 // macs
+
+
+def test_the_hot_loop_is_the_longest_of_the_innermost() -> None:
+    """Made-up code: two loops inside one, the second longer, and a branch forward."""
+    nop, add = 0xD503201F, 0x91000400
+    back = {2: 0x54FFFFE1, 8: 0xB5FFFF80, 10: 0x37FFFEC0}  # b.ne #-4, cbnz #-16, tbnz #-40
+    words = np.array([back.get(at, add if at % 2 else nop) for at in range(12)], np.uint32)
+    words[3] = 0x14000002  # b, two instructions on
+    loops = static.loops(words)
+    assert loops == [range(1, 2), range(4, 8), range(10)]
+    assert static.hottest(loops) == range(4, 8)
+    assert static.hottest(loops, around=True) == range(10)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "words", "expected"),
+    [
+        ("i8mm_gemm", [0x4E82A420, 0x4E82A420, 0x4E829420], 64),  # two smmla, and an sdot
+        ("i8mm_gemv", [0x4E82A420], 16),
+        ("dotprod_gemm", [0x4E829420, 0x0E22C020], 16),  # sdot, smull
+        ("neon_gemm", [0x0E22C020, 0x4E228020, 0x8B020020], 16),  # smull, smlal2, add
+        ("scalar_gemm", [0x1B020C20, 0x9B027C20, 0x8B020020], 2),  # madd, mul, add
+    ],
+)
+def test_a_loops_multiply_adds_are_those_of_its_best_instruction(
+    kernel: str, words: list[int], expected: int
+) -> None:
+    assert static.multiply_adds(kernel, np.array(words, np.uint32)) == expected
+
+
+def test_models_know_which_core_has_what(made: KernelComparison) -> None:
     assert {model.core for model in made.models} == set(static.CORES)
     for core in ("cortex-a55", "cortex-a78", "neoverse-n1"):
         assert made.model("i8mm_gemm", core).per_cycle is None
@@ -161,7 +204,7 @@ def test_models_know_which_core_has_what(made: Report) -> None:
     )
 
 
-def test_the_recorded_results_are_of_the_same_kind_and_say_so(made: Report) -> None:
+def test_the_recorded_results_are_of_the_same_kind_and_say_so(made: KernelComparison) -> None:
     kept = report.recorded()
     assert kept.shape == report.SHAPE
     assert kept.label.startswith("recorded when this lesson was made, not on this machine")
@@ -170,7 +213,7 @@ def test_the_recorded_results_are_of_the_same_kind_and_say_so(made: Report) -> N
     assert {(m.kernel, m.core) for m in kept.models} == {(m.kernel, m.core) for m in made.models}
 
 
-def test_figures_and_tables_carry_their_numbers(made: Report) -> None:
+def test_figures_and_tables_carry_their_numbers(made: KernelComparison) -> None:
     assert "i8mm_gemm" in repr(made.counts_table())
     assert "cortex-a510" in repr(made.models_table())
     picture = figures.counts(made)
