@@ -123,6 +123,6 @@ def probe(args: Namespace) -> None:
         probe_files.write(
             args.out, look, reading, reference=reference, heads=args.heads, about=about
         )
-    if answer:
+    if reading:
         print(f"{args.question} {answer}")
     print(f"{args.out}: {', '.join(sorted(path.name for path in args.out.iterdir()))}")

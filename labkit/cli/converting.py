@@ -19,6 +19,7 @@ from labkit.cli.shared import (
     say,
     show,
 )
+from labkit.model import checkpoints
 from labkit.model.plan import BITS, BLOCKS, MEANING, ConversionPlan
 
 
@@ -58,7 +59,6 @@ def _chosen(args: Namespace) -> dict[str, Any]:
 )
 def convert(args: Namespace) -> None:
     """Print the plan, carry it out, and say what to do next."""
-    from labkit.model import checkpoints
     from labkit.model.convert import convert as convert_only
     from labkit.proof.parity import Parity
     from labkit.proof.ready import convert_checked
@@ -108,7 +108,6 @@ def verify(args: Namespace) -> int:
 )
 def parity(args: Namespace) -> int:
     """Compare stage by stage or layer by layer; 1 if a stage departs."""
-    from labkit.model import checkpoints
     from labkit.proof.layers import compare_layers, layers_table
     from labkit.proof.parity import compare
 
@@ -151,7 +150,6 @@ def score(args: Namespace) -> None:
     cases, scores = evaluate.held_out_cases(args.scenes), []
     if args.engine != "mnn":
         from labkit.inside.reference import Reference
-        from labkit.model import checkpoints
 
         reference = Reference(checkpoints.resolve(args.checkpoint))
         bar = tqdm(cases, "transformers", unit=" scenes")

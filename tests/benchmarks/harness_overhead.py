@@ -1,10 +1,10 @@
 """What labkit's harness itself costs: ``python tests/benchmarks/harness_overhead.py MODEL_DIR``.
 
-The same forward pass is timed twice over: through labkit's worker (`labkit.model.parts.Part.forward`, the clock that the
-benchmark reads) and through MNN's own Python module in a bare process that imports nothing of labkit. Both
-processes live at once and take turns, in random order, and each round has fresh ones, because two processes
-of one program differ too: how much is shown by a third one, raw again. Use a model where a pass takes over
-5 ms, such as one of ``made_up_model.py``.
+The same forward pass is timed twice over: through labkit's worker (the clock that the benchmark
+reads, `labkit.model.parts.Part.forward`) and through MNN's own Python module in a bare process that
+imports nothing of labkit. Both processes live at once and take turns, in random order, and each
+round has fresh ones, because two processes of one program differ too: how much is shown by a third
+one, raw again. Use a model where a pass takes over 5 ms, such as one of ``made_up_model.py``.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ replies = os.fdopen(os.dup(1), "wb"); os.dup2(2, 1)
 import MNN.expr as F
 from MNN import nn
 file, inputs, outputs, threads, arrays = pickle.load(sys.stdin.buffer)
-manager = nn.create_runtime_manager(({"backend": 0, "precision": 0, "memory": 2, "numThread": threads},))
+config = {"backend": 0, "precision": 0, "memory": 2, "numThread": threads}
+manager = nn.create_runtime_manager((config,))
 manager.set_hint(16, 0)
 module = nn.load_module_from_file(file, inputs, outputs, runtime_manager=manager)
-given = [F.const(a, list(a.shape), F.NCHW, F.float if a.dtype.kind == "f" else F.int) for a in arrays]
+kinds = {"f": F.float, "i": F.int}
+given = [F.const(a, list(a.shape), F.NCHW, kinds[a.dtype.kind]) for a in arrays]
 while True:
     repeat = pickle.load(sys.stdin.buffer)
     seconds = []
@@ -93,7 +95,10 @@ class Through:
 def measure(
     part: parts.Part, *, threads: int, rounds: int, values: int = 9
 ) -> dict[str, list[float]]:
-    """Median seconds of a pass in each round: three fresh processes that take turns, in random order; "again" is raw a second time."""
+    """Median seconds of a pass in each round of three fresh processes that take turns at random.
+
+    "again" is raw a second time.
+    """
     rng, medians = np.random.default_rng(0), {"raw": [], "labkit": [], "again": []}
     for _ in range(rounds):
         sides = {
@@ -134,7 +139,8 @@ def main(argv: list[str] | None = None) -> int:
     for part in (parts.vision(args.model), parts.decode(args.model)):
         medians = measure(part, threads=args.threads, rounds=args.rounds)
         print(
-            f"{part.name}, {part.size}, {args.rounds} rounds: raw MNN {1000 * statistics.median(medians['raw']):.3f} ms a pass"
+            f"{part.name}, {part.size}, {args.rounds} rounds: "
+            f"raw MNN {1000 * statistics.median(medians['raw']):.3f} ms a pass"
         )
         for name, words in (
             ("labkit", "through labkit"),

@@ -1,7 +1,10 @@
-"""Make a Qwen2-VL checkpoint of random weights in which kernels dominate: ``python tests/benchmarks/made_up_model.py FOLDER``.
+"""Make a Qwen2-VL checkpoint of random weights in which kernels dominate.
 
-Its answers mean nothing; its time and its instructions do, because they do not depend on what the weights are.
-The vision tower has the width of the real 2B checkpoint (1280), the language model too (1536), both four layers deep.
+    python tests/benchmarks/made_up_model.py FOLDER
+
+Its answers mean nothing; its time and its instructions do, because they do not depend on what the
+weights are. The vision tower has the width of the real 2B checkpoint (1280), the language model too
+(1536), both four layers deep.
 Convert it with: labkit convert FOLDER --out DIR --no-parity
 """
 
@@ -16,7 +19,10 @@ MIN_PIXELS, MAX_PIXELS = 112 * 112, 560 * 560
 
 
 def config(tokenizer: Any, *, vision_depth: int, vision_width: int, width: int, layers: int) -> Any:
-    """The embedded checkpoint's configuration with other dimensions; heads are 80 wide in the tower and 128 in the language model."""
+    """The embedded checkpoint's configuration with other dimensions.
+
+    Heads are 80 wide in the tower and 128 in the language model.
+    """
     from train import model_config
 
     changed = model_config(tokenizer)
