@@ -18,10 +18,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labkit.base import command, files, paths
+from labkit.base import command, files, hardware, paths
 from labkit.base.command import Stage, Stages
 from labkit.base.errors import ConversionError
-from labkit.base.hardware import default_threads
 from labkit.base.records import to_json
 from labkit.model import checkpoints, manifest
 from labkit.model.checkpoints import Checkpoint
@@ -118,7 +117,7 @@ def _settle(plan: ConversionPlan, model: Path) -> None:
     for name in LEFTOVERS:
         (model / name).unlink(missing_ok=True)
     shutil.copy(plan.checkpoint.folder / "preprocessor_config.json", model)
-    threads = {"thread_num": default_threads()}
+    threads = {"thread_num": hardware.default_threads()}
     content = json.loads((model / "config.json").read_text(encoding="utf-8"))
     content |= threads | {"sampler_type": "greedy", "mllm": content.get("mllm", {}) | threads}
     files.write(model / "config.json", to_json(content))
@@ -150,17 +149,15 @@ def _described(
 
 def _require_room(plan: ConversionPlan, replace: bool) -> None:
     """Memory, disk, and a name that is free or may be taken."""
-    import psutil
-
-    parent = next(p for p in plan.out.absolute().parents if p.exists())
-    if plan.out.exists() and not (plan.out / manifest.NAME).is_file():
+    out, parent = plan.out, next(p for p in plan.out.absolute().parents if p.exists())
+    if out.exists() and not (out / manifest.NAME).is_file():
         raise ConversionError(
-            f"expected {plan.out} to be free; something else than a converted model is there. "
+            f"expected {out} to be free; something else than a converted model is there. "
             "Choose another folder."
         )
-    if plan.out.exists() and not replace:
+    if out.exists() and not replace:
         raise ConversionError(
-            f"there is a converted model in {plan.out}. Use it, choose another folder, "
+            f"there is a converted model in {out}. Use it, choose another folder, "
             "or replace it with --replace."
         )
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
@@ -168,22 +165,15 @@ def _require_room(plan: ConversionPlan, replace: bool) -> None:
             f"expected to be allowed to write to {parent}, but am not. "
             "Choose another folder with --out."
         )
-    for what, needed, free, remedy in (
-        (
-            f"free memory for {plan.checkpoint.name}",
-            plan.memory_bytes,
-            psutil.virtual_memory().available,
-            "Close other programs, or convert on a larger machine and copy the folder.",
-        ),
-        (
-            f"free disk at {parent}",
-            plan.disk_bytes,
-            shutil.disk_usage(parent).free,
-            "`labkit clean` frees some.",
-        ),
-    ):
-        if free < needed:
-            raise ConversionError(
-                f"expected {needed / 2**30:.1f} GiB of {what}, "
-                f"found {free / 2**30:.1f} GiB. {remedy}"
-            )
+    memory, disk = hardware.describe().memory_available_bytes, hardware.free_disk_bytes(parent)
+    if memory is not None and memory < plan.memory_bytes:
+        raise ConversionError(
+            f"expected {plan.memory_bytes / 2**30:.1f} GiB of free memory for "
+            f"{plan.checkpoint.name}, found {memory / 2**30:.1f} GiB. Close other programs, or "
+            "convert on a larger machine and copy the folder."
+        )
+    if disk is not None and disk < plan.disk_bytes:
+        raise ConversionError(
+            f"expected {plan.disk_bytes / 2**30:.1f} GiB of free disk at {parent}, "
+            f"found {disk / 2**30:.1f} GiB. `labkit clean` frees some."
+        )

@@ -13,6 +13,7 @@ from labkit.base.errors import ImageError
 from labkit.model.vision import smart_resize
 
 MAX_MEGAPIXELS = 150
+CHANNELS = ((), (1,), (3,), (4,))
 ImageLike: TypeAlias = "str | Path | Image.Image | np.ndarray"
 
 
@@ -41,28 +42,27 @@ def load_rgb(image: ImageLike) -> Image.Image:
         raise ImageError(
             f"expected a path, a PIL image or a NumPy array, received {type(image).__name__}"
         )
-    path = Path(image)
     if str(image).startswith(("http://", "https://")):
         raise ImageError(
             f"expected a file, received a web address: {image}. labkit loads nothing from the "
             "network; save the picture first."
         )
     try:
-        return _from_file(path)
+        return _from_file(Path(image))
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"expected a picture, but {path} is in no format that Pillow reads (PNG, JPEG, WebP, "
+            f"expected a picture, but {image} is in no format that Pillow reads (PNG, JPEG, WebP, "
             "TIFF, GIF, BMP and others)."
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"expected at most {MAX_MEGAPIXELS} megapixels, {path} has far more. Shrink it first."
+            f"expected at most {MAX_MEGAPIXELS} megapixels, {image} has far more. Shrink it first."
         ) from error
     except ImageError:
         raise
     except Exception as error:  # readers of damaged files raise whatever they trip over
         raise ImageError(
-            f"expected a picture that can be read, but {path} cannot: {error}. Copy or save it "
+            f"expected a picture that can be read, but {image} cannot: {error}. Copy or save it "
             "again."
         ) from error
 
@@ -75,42 +75,37 @@ def _from_file(path: Path) -> Image.Image:
             "end counts."
         )
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of odd metadata, and of size, where our own, stricter rule follows
+        warnings.simplefilter("ignore")  # of odd metadata, and of size: our rule is stricter
         with Image.open(path) as opened:
             return _upright_rgb(opened, str(path))
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
-    if (
-        array.ndim not in (2, 3)
-        or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
-        or 0 in array.shape
-    ):
+    if array.ndim < 2 or array.shape[2:] not in CHANNELS or 0 in array.shape:
         raise ImageError(
             "expected an array (height, width), or with 1, 3 or 4 channels last, received shape "
             f"{array.shape}"
         )
     if array.dtype.kind == "f":
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+        low, high = array.min(), array.max()
+        if not 0 <= low <= high <= 1:  # nor NaN
             raise ImageError(
-                f"expected floats in 0..1, received {array.min():.4g}..{array.max():.4g}; divide "
-                "by 255, or pass uint8"
+                f"expected floats in 0..1, received {low:.4g}..{high:.4g}; divide by 255, "
+                "or pass uint8"
             )
         array = np.rint(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:
         raise ImageError(f"expected uint8, or float in 0..1, received {array.dtype}")
-    if array.ndim == 3 and array.shape[2] == 1:
+    if array.shape[2:] == (1,):
         array = array[:, :, 0]
     return _upright_rgb(Image.fromarray(np.ascontiguousarray(array)), "the array")
 
 
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
-        size = image.width * image.height / 1e6
+    megapixels = image.width * image.height / 1e6
+    if megapixels > MAX_MEGAPIXELS:
         raise ImageError(
-            f"expected at most {MAX_MEGAPIXELS} megapixels, {name} has {size:.0f} "
+            f"expected at most {MAX_MEGAPIXELS} megapixels, {name} has {megapixels:.0f} "
             f"({image.width}×{image.height}). Shrink it first."
         )
     try:
@@ -139,13 +134,10 @@ def _from_deep(image: Image.Image) -> Image.Image:
     values = np.asarray(image, np.float64)
     if not np.isfinite(values).all():
         raise ValueError("some of its values are not numbers")
-    if image.mode.startswith("I;16") or (
-        image.mode == "I" and values.min() >= 0 and 255 < values.max() <= 65535
-    ):
-        scaled = values / 257
-    else:
-        low, high = float(values.min()), float(values.max())
-        scaled = (values - low) / (high - low) * 255 if high > low else np.zeros_like(values)
+    low, high = float(values.min()), float(values.max())
+    if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and 255 < high <= 65535):
+        low, high = 0, 65535
+    scaled = (values - low) / ((high - low) or 1) * 255
     return Image.fromarray(np.rint(scaled).astype(np.uint8)).convert("RGB")
 
 

@@ -142,25 +142,28 @@ def _outcome(case: Case, answered: str) -> Outcome:
 
 
 def _right(reference: Reference, cases: list[Case]) -> list[bool]:
-    """Whether every token of each case's answer is the likeliest after the question."""
+    """Whether every token of each case's answer is the likeliest after those before it."""
     torch = reference.torch
+    pad = torch.nn.utils.rnn.pad_sequence
     inputs = [reference.inputs(render(c.scene), c.question.text) for c in cases]
-    answers = [reference.tokenizer(c.question.answer + "<|im_end|>")["input_ids"] for c in cases]
-    rows = [i["input_ids"][0].tolist() + a for i, a in zip(inputs, answers, strict=True)]
-    width = max(map(len, rows))
+    prompts = [given["input_ids"][0] for given in inputs]
+    answers = [
+        torch.tensor(reference.tokenizer(c.question.answer + "<|im_end|>")["input_ids"])
+        for c in cases
+    ]
+    rows = [torch.cat(pair) for pair in zip(prompts, answers, strict=True)]
     with torch.no_grad():
         logits = reference.model(
-            input_ids=torch.tensor([row + [0] * (width - len(row)) for row in rows]),
-            attention_mask=torch.tensor(
-                [[n < len(row) for n in range(width)] for row in rows]
-            ).long(),
-            pixel_values=torch.cat([i["pixel_values"] for i in inputs]),
-            image_grid_thw=torch.cat([i["image_grid_thw"] for i in inputs]),
+            input_ids=pad(rows, batch_first=True),
+            attention_mask=pad([torch.ones_like(row) for row in rows], batch_first=True),
+            pixel_values=torch.cat([given["pixel_values"] for given in inputs]),
+            image_grid_thw=torch.cat([given["image_grid_thw"] for given in inputs]),
         ).logits
-    likeliest = logits.argmax(-1).tolist()
     return [
-        next_tokens[len(row) - len(answer) - 1 : len(row) - 1] == answer
-        for next_tokens, row, answer in zip(likeliest, rows, answers, strict=True)
+        torch.equal(likeliest[len(prompt) - 1 : len(row) - 1], answer)
+        for likeliest, prompt, row, answer in zip(
+            logits.argmax(-1), prompts, rows, answers, strict=True
+        )
     ]
 
 

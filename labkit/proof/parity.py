@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import psutil
 
 from labkit.base import paths
 from labkit.base.errors import ConversionError
+from labkit.base.hardware import describe
 from labkit.base.records import from_json
 from labkit.base.show import Table
 from labkit.inside import taps
@@ -203,7 +203,7 @@ def compare(
     Parity
         The worst of all cases, stage by stage.
     """
-    fits = psutil.virtual_memory().available > 5.5 * checkpoint.parameters
+    fits = (describe().memory_available_bytes or 0) > 5.5 * checkpoint.parameters
     reference = Reference(checkpoint, dtype="float32" if fits else "bfloat16")
     measured, answers = [], []
     with Model(folder) as model:

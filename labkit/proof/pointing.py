@@ -42,7 +42,6 @@ class Pointing:
         (words,) float: how often a visual token drawn at random would lie in the box.
     """
 
-    kind: str
     hits: np.ndarray = field(repr=False)
     chance: np.ndarray = field(repr=False)
 
@@ -116,7 +115,7 @@ def pointing(probe: Probe, cases: Iterable[Case]) -> dict[str, Pointing]:
                 hits[kind].append(box[top[:, :, at]])
                 chance[kind].append(box.mean())
     return {
-        kind: Pointing(kind=kind, hits=np.stack(hits[kind], axis=-1), chance=np.array(chance[kind]))
+        kind: Pointing(hits=np.stack(hits[kind], axis=-1), chance=np.array(chance[kind]))
         for kind in KINDS
         if kind in hits
     }

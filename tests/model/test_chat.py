@@ -122,13 +122,13 @@ def test_every_kind_of_picture_is_the_same_picture(mini_model: Model, tmp_path: 
 
 def test_other_pictures_are_looked_at_at_their_own_size(mini_model: Model) -> None:
     sizes = [(112, 112), (84, 168), (168, 84), (1, 1), (700, 500), (12, 1200)]
-    found = [
+    counts = [
         mini_model.ask(
             np.full((*size, 3), 200, np.uint8), "Describe the image.", max_new_tokens=2
         ).visual_tokens
         for size in sizes
     ]
-    assert found == [16, 18, 18, 16, 20, 40]
+    assert counts == [16, 18, 18, 16, 20, 40]
 
 
 @pytest.mark.parametrize(

@@ -73,22 +73,30 @@ def test_the_embedded_checkpoint_is_whole(mini: Checkpoint) -> None:
 
 
 def test_one_file(folder: Path) -> None:
-    found = resolve(folder)
-    assert (found.name, found.dtype, found.parameters, found.stop, found.image_pad) == (
+    checkpoint = resolve(folder)
+    assert (
+        checkpoint.name,
+        checkpoint.dtype,
+        checkpoint.parameters,
+        checkpoint.stop,
+        checkpoint.image_pad,
+    ) == (
         "tiny",
         "F16",
         4 * 3 * 2 * 14 * 14 + 32,
         (2,),
         5,
     )
-    assert (found.min_pixels, found.max_pixels) == (3136, 12544)
-    assert found.weights_bytes == (folder / "model.safetensors").stat().st_size
+    assert (checkpoint.min_pixels, checkpoint.max_pixels) == (3136, 12544)
+    assert checkpoint.weights_bytes == (folder / "model.safetensors").stat().st_size
 
 
 def test_several_shards_with_an_index(sharded: Path) -> None:
-    found = inspect(sharded)
-    assert (found.dtype, found.parameters) == ("BF16", 4 * 3 * 2 * 14 * 14 + 32)
-    assert found.weights_bytes == sum(file.stat().st_size for file in sharded.glob("*.safetensors"))
+    checkpoint = inspect(sharded)
+    assert (checkpoint.dtype, checkpoint.parameters) == ("BF16", 4 * 3 * 2 * 14 * 14 + 32)
+    assert checkpoint.weights_bytes == sum(
+        file.stat().st_size for file in sharded.glob("*.safetensors")
+    )
 
 
 def test_newer_spellings_of_sizes_and_of_stop_tokens(folder: Path) -> None:
@@ -99,8 +107,8 @@ def test_newer_spellings_of_sizes_and_of_stop_tokens(folder: Path) -> None:
         size={"shortest_edge": 784, "longest_edge": 5000},
     )
     change(folder / "config.json", eos_token_id=None, text_config={"eos_token_id": 7})
-    found = inspect(folder)
-    assert (found.min_pixels, found.max_pixels, found.stop) == (784, 5000, (7,))
+    checkpoint = inspect(folder)
+    assert (checkpoint.min_pixels, checkpoint.max_pixels, checkpoint.stop) == (784, 5000, (7,))
     (folder / "generation_config.json").write_text('{"eos_token_id": [7, 9]}')
     assert inspect(folder).stop == (7, 9)
 

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
-from labkit.base import paths
+from labkit.base import hardware, paths
 from labkit.base.command import Stage
 from labkit.base.errors import CommandFailed, ConversionError, ModelError
 from labkit.model import manifest
@@ -142,12 +142,24 @@ def test_the_estimates_are_near_what_was_measured(plan: ConversionPlan) -> None:
 
 
 def test_no_memory(plan: ConversionPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=GIB))
+    monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: SimpleNamespace(available=GIB, total=8 * GIB)
+    )
     with pytest.raises(
         ConversionError, match=r"expected 1\.2 GiB of free memory for mini, found 1\.0 GiB"
     ):
         convert(plan)
     assert not plan.out.parent.exists()
+
+
+def test_no_memory_left_in_the_container(
+    plan: ConversionPlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text(str(2 * GIB))
+    (tmp_path / "memory.current").write_text(str(GIB))
+    with pytest.raises(ConversionError, match=r"of free memory for mini, found 1\.0 GiB"):
+        convert(plan)
 
 
 def test_no_disk(plan: ConversionPlan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,9 +198,9 @@ def test_a_place_that_cannot_be_written(
 def test_stages_are_told_in_order_and_the_model_is_whole(
     plan: ConversionPlan, exporter: Callable[..., None]
 ) -> None:
-    told: list[Stage] = []
-    written = convert(plan, on_stage=told.append)
-    assert [(s.number, s.total, s.name) for s in told] == [
+    heard: list[Stage] = []
+    written = convert(plan, on_stage=heard.append)
+    assert [(s.number, s.total, s.name) for s in heard] == [
         (n, len(STAGES), words) for n, (_, words) in enumerate(STAGES, 1)
     ]
     assert manifest.read(plan.out) == written
@@ -207,13 +219,13 @@ def test_a_stage_that_the_exporter_does_not_report_holds_up_nothing(
     plan: ConversionPlan, exporter: Callable[..., None], unsaid: int, check: Any
 ) -> None:
     exporter(unsaid=STAGES[unsaid][0])
-    told: list[Stage] = []
-    convert(plan, on_stage=told.append, check=check)
+    heard: list[Stage] = []
+    convert(plan, on_stage=heard.append, check=check)
     names = [words for _, words in STAGES] + ["parity"] * bool(check)
-    assert [(s.number, s.total, s.name) for s in told] == [
+    assert [(s.number, s.total, s.name) for s in heard] == [
         (number, len(names), name) for number, name in enumerate(names, 1)
     ]
-    silent = [str(s) for s in told if s.elapsed_s is None]
+    silent = [str(s) for s in heard if s.elapsed_s is None]
     if unsaid < len(STAGES) - 1:
         assert silent == [f"{unsaid + 1}/{len(names)} {STAGES[unsaid][1]} not reported"]
     else:
@@ -224,10 +236,10 @@ def test_stages_are_told_while_the_exporter_runs(
     plan: ConversionPlan, exporter: Callable[..., None]
 ) -> None:
     exporter(unsaid="Done export embedding", code=3)
-    told: list[Stage] = []
+    heard: list[Stage] = []
     with pytest.raises(CommandFailed):
-        convert(plan, on_stage=told.append)
-    assert [s.name for s in told] == [words for _, words in STAGES]
+        convert(plan, on_stage=heard.append)
+    assert [s.name for s in heard] == [words for _, words in STAGES]
 
 
 def test_a_relative_folder(
@@ -268,16 +280,16 @@ def test_a_result_that_departs_is_no_model(
 ) -> None:
     stage = StageParity(stage="image_embeds", cosine=0.2, max_error=9.0, least_cosine=0.9)
     monkeypatch.setattr(parity, "compare", lambda *_: Parity(stages=(stage,), answers=()))
-    told: list[Stage] = []
+    heard: list[Stage] = []
     with pytest.raises(ConversionError, match="departs from the original at 'image_embeds'"):
-        convert_checked(plan, on_stage=told.append)
+        convert_checked(plan, on_stage=heard.append)
     assert left(plan.out.parent) == []
-    assert (told[-1].name, told[-1].number, told[-1].total) == (
+    assert (heard[-1].name, heard[-1].number, heard[-1].total) == (
         "parity",
         len(STAGES) + 1,
         len(STAGES) + 1,
     )
-    assert [s.number for s in told] == list(range(1, len(STAGES) + 2))
+    assert [s.number for s in heard] == list(range(1, len(STAGES) + 2))
 
 
 def test_a_model_is_replaced_only_when_asked_and_only_by_a_whole_one(

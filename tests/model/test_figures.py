@@ -30,7 +30,7 @@ def test_the_errors_of_a_block_are_within_half_a_step(bits: int) -> None:
     weights = np.random.default_rng(0).normal(size=64).astype(np.float32)
     alt = block_levels(weights, quantize(weights[None], bits=bits)).alt
     assert f"nearest of {2**bits} evenly spaced levels" in alt
-    found = re.search(r"at most (\d\.\d+), within half a step of (\d\.\d+)", alt)
-    assert found
-    error, step = map(float, found.groups())
+    numbers = re.search(r"at most (\d\.\d+), within half a step of (\d\.\d+)", alt)
+    assert numbers
+    error, step = map(float, numbers.groups())
     assert 0 < error <= step / 2 + 1e-4

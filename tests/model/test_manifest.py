@@ -44,18 +44,18 @@ def rewrite(folder: Path, **values: Any) -> None:
 
 
 def test_what_is_written_is_read(folder: Path) -> None:
-    found = manifest.read(folder)
-    assert (found.source, found.stop, found.elapsed_s, found.peak_bytes, found.parity) == (
+    stored = manifest.read(folder)
+    assert (stored.source, stored.stop, stored.elapsed_s, stored.peak_bytes, stored.parity) == (
         {"name": "mini"},
         (4, 5),
         1.5,
         None,
         None,
     )
-    assert found.total_bytes == sum((folder / name).stat().st_size for name in manifest.REQUIRED)
-    assert manifest.NAME not in found.files
-    manifest.write(folder, found)
-    assert manifest.read(folder) == found
+    assert stored.total_bytes == sum((folder / name).stat().st_size for name in manifest.REQUIRED)
+    assert manifest.NAME not in stored.files
+    manifest.write(folder, stored)
+    assert manifest.read(folder) == stored
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         [*manifest.REQUIRED, manifest.NAME]
     ), "nothing half-written stays"
@@ -122,6 +122,6 @@ def test_changed_content_of_the_same_size_is_found_by_verify_alone(folder: Path)
     text = (folder / "llm.mnn").read_text()
     (folder / "llm.mnn").write_text(text.swapcase())
     assert manifest.read(folder)
-    found = manifest.verify(folder)
-    assert [name for name, same in found.items() if not same] == ["llm.mnn"]
-    assert set(found) == set(manifest.REQUIRED)
+    stored = manifest.verify(folder)
+    assert [name for name, same in stored.items() if not same] == ["llm.mnn"]
+    assert set(stored) == set(manifest.REQUIRED)

@@ -154,16 +154,16 @@ def test_both_widths_and_both_kinds_are_read(tmp_path: Path, bits: int, symmetri
     q = quantize(
         np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32), bits=bits, block_size=32
     )
-    found = read_linear(
+    linear = read_linear(
         model_of(tmp_path, *packed(q, symmetric=symmetric), symmetric=symmetric), "layer"
     )
-    assert (found.bits, found.codes.tolist(), found.scale.tolist()) == (
+    assert (linear.bits, linear.codes.tolist(), linear.scale.tolist()) == (
         bits,
         q.codes.tolist(),
         q.scale.tolist(),
     )
     expected = -q.scale * 2 ** (bits - 1) if symmetric else q.minimum
-    assert np.abs(found.minimum - expected).max() < 1e-5
+    assert np.abs(linear.minimum - expected).max() < 1e-5
 
 
 def test_bytes_of_another_exporter_are_refused(tmp_path: Path) -> None:

@@ -38,24 +38,24 @@ def test_every_kind_comes_as_often_and_no_picture_twice() -> None:
 def test_the_towers_features_tell_the_kind_and_pixels_do_not(
     features: tuple[list[np.ndarray], list[np.ndarray]],
 ) -> None:
-    found = classify.classify("int4", (TRAIN, features[0]), (HELD_OUT, features[1]))
+    result = classify.classify("int4", (TRAIN, features[0]), (HELD_OUT, features[1]))
     plain = classify.classify(
         "pixels", (TRAIN, gather(pixels, TRAIN)), (HELD_OUT, gather(pixels, HELD_OUT))
     )
-    right, total = found.right
+    right, total = result.right
     assert total == 96
     assert right / total > 0.6
     assert plain.right[0] / total < 0.2
-    assert found.matrix.sum(axis=1).tolist() == [2] * len(NAMES)
-    assert found.row()[1] == f"{right} of 96, {right / 96:.1%}"
+    assert result.matrix.sum(axis=1).tolist() == [2] * len(NAMES)
+    assert result.row()[1] == f"{right} of 96, {right / 96:.1%}"
 
 
 def test_labels_that_mean_nothing_are_not_learned(
     features: tuple[list[np.ndarray], list[np.ndarray]],
 ) -> None:
     shuffled = [TRAIN[i] for i in np.random.default_rng(0).permutation(len(TRAIN))]
-    found = classify.classify("shuffled", (shuffled, features[0]), (HELD_OUT, features[1]))
-    assert found.right[0] / 96 < 0.15
+    result = classify.classify("shuffled", (shuffled, features[0]), (HELD_OUT, features[1]))
+    assert result.right[0] / 96 < 0.15
 
 
 def test_what_stands_at_a_visual_token() -> None:

@@ -70,9 +70,9 @@ def test_reading_the_answer_along_says_what_generating_it_says(mini_reference: R
 def test_the_converted_model_is_asked_each_question(mini_model: Model) -> None:
     score = score_model(mini_model, iter(CASES[:4]))
     assert score.engine == "MNN int4 (vision int4)"
-    for case, found in zip(CASES, score.outcomes, strict=False):
-        assert found.answered == mini_model.ask(render(case.scene), case.question.text).text
-        assert (found.task, found.expected, found.held_out_pair) == (
+    for case, reply in zip(CASES, score.outcomes, strict=False):
+        assert reply.answered == mini_model.ask(render(case.scene), case.question.text).text
+        assert (reply.task, reply.expected, reply.held_out_pair) == (
             case.question.task,
             case.question.answer,
             case.held_out_pair,

@@ -64,15 +64,15 @@ def test_pictures_that_parity_never_saw_agree_too(
     for case in held_out_cases(6):
         picture, question = render(case.scene), case.question.text
         expected = mini_reference.stages(picture, question)
-        found = {
+        computed = {
             **vision_stages(mini_model, picture),
             "first_logits": mini_model.ask(picture, question).first_logits,
         }
         for stage in STAGES:
-            assert found[stage].shape == expected[stage].shape
-            assert found[stage].dtype == np.float32
-            assert cosine(found[stage], expected[stage]) >= LEAST_COSINE[stage][4], stage
-        assert np.array_equal(found["pixel_values"], expected["pixel_values"])
+            assert computed[stage].shape == expected[stage].shape
+            assert computed[stage].dtype == np.float32
+            assert cosine(computed[stage], expected[stage]) >= LEAST_COSINE[stage][4], stage
+        assert np.array_equal(computed["pixel_values"], expected["pixel_values"])
 
 
 def test_comparing_again_says_the_same(compared: Compare) -> None:
@@ -98,8 +98,8 @@ def spoilt(
     original = parity.vision_stages
 
     def stages(self: Model, image: Any) -> dict[str, np.ndarray]:
-        found = original(self, image)
-        return {**found, stage: spoil(found[stage])}
+        computed = original(self, image)
+        return {**computed, stage: spoil(computed[stage])}
 
     return stages
 

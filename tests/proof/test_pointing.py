@@ -33,7 +33,7 @@ def test_the_best_head_is_chosen_on_some_words_and_scored_on_others() -> None:
     hits[0, 0] = True  # supervised, say
     hits[1, 1, ::2] = True  # lucky: right on every word that it is chosen on, and on no other
     hits[0, 1, :6] = True
-    score = Pointing(kind="asked", hits=hits, chance=np.full(8, 0.1))
+    score = Pointing(hits=hits, chance=np.full(8, 0.1))
     assert score.best(leave_out=[(0, 0)]) == (1, 1)
     assert score.held_out(1, 1)[:2] == (0, 4)
     assert score.best(leave_out=[]) == (0, 0)
@@ -43,15 +43,15 @@ def test_the_best_head_is_chosen_on_some_words_and_scored_on_others() -> None:
 
 def test_heads_of_the_embedded_model_point_at_what_they_name(mini_model: Model) -> None:
     with Probe(mini_model) as probe:
-        found = pointing(probe, held_out_cases(40))
-    assert set(found) == {"asked", "said"}
-    for score in found.values():
+        scores = pointing(probe, held_out_cases(40))
+    assert set(scores) == {"asked", "said"}
+    for score in scores.values():
         assert score.hits.shape[:2] == (4, 6)
         assert score.hits.shape[2] == len(score.chance) >= 10
         assert 0.05 < score.chance.mean() < 0.3
         assert score.best() not in SUPERVISED
-    assert found["asked"].score[1, 0] > 0.9, "this head was shown where to look"
-    assert found["said"].score[3].mean() > 3 * found["said"].chance.mean(), "these were not"
+    assert scores["asked"].score[1, 0] > 0.9, "this head was shown where to look"
+    assert scores["said"].score[3].mean() > 3 * scores["said"].chance.mean(), "these were not"
 
 
 def test_nothing_to_score_is_no_score(mini_model: Model) -> None:
