@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -119,10 +118,12 @@ def _alone() -> Iterator[Path]:
 
 
 def _run(work: Path, *argv: str, **env: str) -> tuple[str, ...]:
+    """What a command prints; it goes to the set-up's log, too."""
     return command.run(argv, log=work / "setup.log", timeout_s=900, env=env).lines
 
 
 def _apt(work: Path, *words: str) -> None:
+    """The system's apt, with all that it keeps in ``work``."""
     for folder in ("lists/partial", "debs/partial"):
         (work / folder).mkdir(parents=True, exist_ok=True)
     options = APT.format(folder=work)
@@ -139,11 +140,11 @@ def _unpack(work: Path) -> None:
         _run(work, "dpkg-deb", "-x", str(deb), str(work / "root"))
 
 
-def _python(work: Path) -> str:
-    """The name of the lane's interpreter, such as "python3.11"."""
-    names = sorted(path.name for path in (work / "root" / "usr" / "bin").glob("python3.*"))
-    if names := [name for name in names if re.fullmatch(r"python3\.\d+", name)]:
-        return names[-1]
+def _version(work: Path) -> str:
+    """The version of the lane's Python, such as "3.11"."""
+    interpreter = (work / "root" / qemu.PYTHON).resolve()
+    if interpreter.exists():
+        return interpreter.name.removeprefix("python")
     raise LaneNotReady(
         "expected an arm64 Python among the distribution's packages, found none: its package lists "
         f"have no arm64. {UBUNTU} Then type again: {qemu.SETUP}"
@@ -153,7 +154,7 @@ def _python(work: Path) -> str:
 def _wheels(work: Path) -> None:
     """MNN in the version that is here, and NumPy, if the lane's Python is of this version."""
     shutil.rmtree(work / "site", ignore_errors=True)
-    version = _python(work).removeprefix("python")
+    version = _version(work)
     abi = f"--python-version={version} --abi=cp{version.replace('.', '')}"
     same = sys.version.startswith(f"{version}.")
     numpy = f"numpy=={metadata.version('numpy')}" if same else "numpy"
@@ -163,14 +164,11 @@ def _wheels(work: Path) -> None:
 
 def _finish(work: Path) -> None:
     """Import in the lane what a worker imports, write down what stands there, and name it."""
-    executable = _python(work)
-    argv, env = qemu.python("max", work, executable)
+    argv, env = qemu.python(work, "max")
     printed = _run(work, *argv, "-c", TRIAL, **env)
     python, mnn, numpy = next(line.split()[1:] for line in printed if line.startswith("LANE "))
-    library = next((work / "site").glob("_mnncengine*.so"))
-    files = (library, (work / "root" / "usr" / "bin" / executable).resolve())
+    files = (next((work / "site").glob("_mnncengine*.so")), work / "root" / qemu.PYTHON)
     system = qemu.System(
-        executable=executable,
         python=python,
         mnn=mnn,
         numpy=numpy,
@@ -178,10 +176,10 @@ def _finish(work: Path) -> None:
         files={str(file.relative_to(work)): file.stat().st_size for file in files},
     )
     (work / "lane.json").write_text(records.to_json(system), encoding="utf-8")
-    for leftover in ("debs", "lists"):
-        shutil.rmtree(work / leftover)
     shutil.rmtree(qemu.folder(), ignore_errors=True)
     work.rename(qemu.folder())
+    for leftover in ("debs", "lists"):
+        shutil.rmtree(qemu.folder() / leftover, ignore_errors=True)
 
 
 STAGES: dict[str, Callable[[Path], None]] = {

@@ -82,8 +82,7 @@ class Lane:
             A QEMU plugin with its options, ``"file.so,name=value"``; emulated only.
         """
         if self.name == "emulated":
-            executable = qemu.system().executable
-            argv, env = qemu.python(self.cpu, qemu.folder(), executable, plugin)
+            argv, env = qemu.python(qemu.folder(), self.cpu, plugin)
         else:  # MNN's own Python files stay the installed ones, also beside a build's module
             folders = [self.build / "python"] if self.build else []
             argv = [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else [])]

@@ -23,6 +23,14 @@ PACKAGE_PARENT = Path(__file__).parents[2]
 OLDEST = (7, 0)
 INSTALL = "sudo apt-get install qemu-user"
 SETUP = "labkit lane setup emulated"
+PYTHON = Path("usr", "bin", "python3")  # in the system's root; a link to the one of its version
+GUEST = {
+    "PYTHONHOME": "",
+    "LD_LIBRARY_PATH": "",
+    "LD_PRELOAD": "",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +38,6 @@ class System:
     """What stands in the lane's folder; by the bytes of ``files`` damage is seen."""
 
     schema: Literal[1] = 1
-    executable: str
     python: str
     mnn: str
     numpy: str
@@ -112,16 +119,9 @@ def emulator(cpu: str | None, root: Path, plugin: str | None = None) -> list[str
 
 
 def python(
-    cpu: str | None, home: Path, executable: str, plugin: str | None = None
+    home: Path, cpu: str | None, plugin: str | None = None
 ) -> tuple[list[str], dict[str, str]]:
     """The Python of the system in ``home``: its command, and what is added to the environment."""
     root = home / "root"
-    argv = [*emulator(cpu, root, plugin), str(root / "usr" / "bin" / executable)]
-    return argv, {
-        "PYTHONPATH": os.pathsep.join([str(home / "site"), str(PACKAGE_PARENT)]),
-        "PYTHONHOME": "",
-        "LD_LIBRARY_PATH": "",
-        "LD_PRELOAD": "",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
+    env = {"PYTHONPATH": os.pathsep.join([str(home / "site"), str(PACKAGE_PARENT)]), **GUEST}
+    return [*emulator(cpu, root, plugin), str(root / PYTHON)], env

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import stat
@@ -51,7 +52,6 @@ def lane_folder(home: Path, files: dict[str, int]) -> Path:
         (folder / name).write_bytes(b"12345")
     about = {
         "schema": 1,
-        "executable": "python3.11",
         "python": "3.11.2",
         "mnn": "3.6.1",
         "numpy": "2.4.6",
@@ -184,12 +184,33 @@ def test_no_wheel_for_the_lanes_python(machine: Path) -> None:
         """debs=$(sed -n 's/^Dir::Cache::archives "\\(.*\\)";$/\\1/p' "${1#*=}")\n"""
         'touch "$debs/python.deb"',
     )
-    program(machine / "dpkg-deb", 'mkdir -p "$3/usr/bin"; touch "$3/usr/bin/python3.99"')
+    program(
+        machine / "dpkg-deb",
+        'mkdir -p "$3/usr/bin"; cd "$3/usr/bin"; touch python3.99; ln -sf python3.99 python3',
+    )
     with pytest.raises(
         LaneNotReady,
         match=r"(?s)'arm64 wheels of MNN and NumPy' failed.*No matching distribution",
     ):
         setup_emulated()
+
+
+def test_apt_gets_its_own_folders_and_the_sources_that_were_named(
+    machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(
+        machine / "apt-get", f'cat "${{1#*=}}" >> {tmp_path}/said; echo "$@" >> {tmp_path}/said'
+    )
+    monkeypatch.setenv("LABKIT_APT_SOURCES", "my sources.list")
+    with pytest.raises(LaneNotReady):
+        setup_emulated()
+    said = (tmp_path / "said").read_text()
+    part = tmp_path / "home" / "cache" / "lanes" / "emulated.part"
+    assert f'Dir::Etc::sourcelist "{Path.cwd()}/my sources.list";' in said
+    assert f'Dir::Cache::archives "{part}/debs";' in said
+    assert 'APT::Architecture "arm64";' in said
+    assert "--quiet update" in said
+    assert "--download-only python3-minimal" in said
 
 
 def test_a_disk_that_is_full(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +235,17 @@ def test_the_lane_is_mended_after_damage(emulated_lane: Lane) -> None:
     row = lanes.status()[1]
     assert row.works
     assert row.bytes > 50_000_000
+    assert row.found.startswith("Python 3.")
+
+
+@pytest.mark.slow
+def test_the_lane_stands_behind_a_link_too(
+    emulated_lane: Lane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").symlink_to(os.environ["LABKIT_HOME"])
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "home"))
+    emulated_lane.library.unlink()
+    assert setup_emulated() == emulated_lane
 
 
 @pytest.mark.parametrize("cpu", CPUS)
