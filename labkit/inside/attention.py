@@ -93,9 +93,9 @@ def attention_pattern(
     """
     if q.shape[-1] != k.shape[-1]:
         raise ImageError(f"expected Q and K of one width, received {q.shape} and {k.shape}")
-    scores = (q @ np.swapaxes(k, -1, -2)).astype(np.float32) / np.float32(math.sqrt(q.shape[-1]))
+    scores = (q @ k.mT).astype(np.float32) / math.sqrt(q.shape[-1])
     if mask is not None:
-        scores = np.where(mask, scores, np.float32(-np.inf))
+        scores = np.where(mask, scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     pattern: np.ndarray = weights / weights.sum(axis=-1, keepdims=True)
     return pattern
@@ -141,9 +141,8 @@ def attention_rollout(patterns: Iterable[np.ndarray], *, residual: float = 0.5) 
     """
     rolled: np.ndarray | None = None
     for pattern in patterns:
-        mixed = residual * np.eye(pattern.shape[-1], dtype=np.float32) + (
-            1 - residual
-        ) * pattern.mean(axis=0)
+        own = np.eye(pattern.shape[-1], dtype=np.float32)
+        mixed = residual * own + (1 - residual) * pattern.mean(axis=0)
         mixed /= mixed.sum(axis=-1, keepdims=True)
         rolled = mixed if rolled is None else mixed @ rolled
     if rolled is None:

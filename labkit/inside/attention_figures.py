@@ -80,9 +80,9 @@ def head_numbers(look: Look) -> Picture:
         spread, far = attention_entropy(pattern), attention_distance(pattern, *look.grid)
         marker, colour = "os^DvP*X"[number % 8], colours(number / max(len(look.q), 2))
         axis.plot(spread, far, marker, color=colour, label=f"layer {layer}")
-        for head, point in enumerate(zip(spread, far, strict=True)):
-            offset = {"xytext": (4, 3), "textcoords": "offset points"}
-            axis.annotate(f"L{layer}H{head}", point, fontsize=7, **offset)
+        for head in range(look.heads):
+            name = f"  L{layer}H{head}"
+            axis.text(spread[head], far[head], name, fontsize=7, va="bottom")
         ranges.append(
             f"layer {layer} entropy {spread.min():.1f} to {spread.max():.1f} bits, "
             f"distance {far.min():.1f} to {far.max():.1f}"
@@ -117,22 +117,23 @@ def drift(looks: Sequence[Look], query: int, layer: int, head: int) -> Picture:
     """One head in several precisions, side by side, and the last minus the first."""
     first, where = looks[0], looks[0].place(query)
     maps = [look.row(layer, query)[head] for look in looks]
-    change = maps[-1] - maps[0]
-    reach = max(float(np.abs(change).max()), 1e-9)
-    titles = [
-        f"{look.name}\n{values.max():.1%} at most" for look, values in zip(looks, maps, strict=True)
+    changes = [values - maps[0] for values in maps]
+    reach = max(float(np.abs(changes[-1]).max()), 1e-9)
+    titled: list[tuple[str, np.ndarray | None]] = [
+        (f"{look.name}\n{values.max():.1%} at most", values)
+        for look, values in zip(looks, maps, strict=True)
     ]
-    titled = [*zip(titles, maps, strict=True), (f"last − first\nwithin ±{reach:.1%}", None)]
+    titled.append((f"last − first\nwithin ±{reach:.1%}", None))
     figure, axes = panels(first, titled, side=2.7, query=query, fontsize=9, vmax=np.max(maps))
-    cells = change.reshape(first.grid)
-    over(axes[-1], first.pixels, cells, cmap="PuOr", vmin=-reach, vmax=reach)
+    change = changes[-1].reshape(first.grid)
+    over(axes[-1], first.pixels, change, cmap="PuOr", vmin=-reach, vmax=reach)
     moved = [
-        f"{look.name}: {np.abs(values - maps[0]).sum() / 2:.1%} of the attention moved"
-        for look, values in zip(looks[1:], maps[1:], strict=True)
+        f"{look.name}: {np.abs(change).sum() / 2:.1%} of the attention moved"
+        for look, change in zip(looks, changes, strict=True)
     ]
     return finish(
         figure,
-        f"L{layer}H{head} for the patch at {where}, against {first.name}. {'; '.join(moved)}.",
+        f"L{layer}H{head} for the patch at {where}, against {first.name}. {'; '.join(moved[1:])}.",
     )
 
 

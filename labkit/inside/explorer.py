@@ -66,7 +66,7 @@ def positions(look: Look, *, query: int | None = None) -> Explorer:
     The same vector everywhere, turned by each patch's row and column.
     """
     query = look.middle if query is None else query
-    turned = turned_ones(look.rows, look.cols, look.d_head)[None]
+    turned = turned_ones(*look.grid, look.d_head)[None]
     panel = Panel(name="2-D RoPE", layers=["L0"], fetch=lambda _: (turned, turned), kind="cosine")
     return Explorer(look, [panel], static=patch_figures.rope(look, query), query=query)
 

@@ -127,7 +127,7 @@ def similarity(look: Look, query: int, *, layers: Sequence[int] = (0,)) -> Pictu
 def rope(look: Look, query: int) -> Picture:
     """How alike positions are to the rotation alone, and how that falls off with the distance."""
     where = look.place(query)
-    turned = turned_ones(look.rows, look.cols, look.d_head)
+    turned = turned_ones(*look.grid, look.d_head)
     line = turned_ones(1, max(look.grid), look.d_head)
     near, fall = cosines(turned, turned[query]), cosines(line, line[0])
     figure, (left, right) = subplots(1, 2, size=(8.6, 3.2), width_ratios=(1.2, 1))
@@ -175,7 +175,7 @@ def confusion(matrix: np.ndarray, names: Sequence[str], *, title: str) -> Pictur
         (n, n) counts, rows the truth.
     """
     wrong = matrix - np.diag(np.diag(matrix))
-    mixed = np.flatnonzero(wrong.any(axis=0) | wrong.any(axis=1)).tolist()
+    mixed = np.flatnonzero((wrong + wrong.T).any(axis=0)).tolist()
     size = 0.9 + 0.22 * max(len(mixed), 16), 0.7 + 0.2 * max(len(mixed), 12)
     figure, axis = subplots(size=size)
     if mixed:

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from labkit.base.errors import ProbeError, QuestionError
-from labkit.engine.client import EngineProcess
 from labkit.inside import taps
-from labkit.inside.looks import Arrays, Look, Reading, chosen
+from labkit.inside.looks import Look, Reading, chosen
 from labkit.model import manifest
 from labkit.model.chat import Model
 from labkit.model.images import ImageLike
@@ -30,21 +30,23 @@ from labkit.model.parts import Part, prompt_inputs, vision_inputs
 from labkit.model.vision import FACTOR, grid, pixel_values
 from labkit.model.weights import embeddings
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 OUTPUTS = {"visual.mnn": "image_embeds", "llm.mnn": "logits"}
 MOST_BYTES = 2**30
 """Q, K and hidden states of one picture may take this much; beyond it, ask for some layers only."""
 
 
-class Probe:
-    """Looks into a converted model, in an engine process of its own beside the model's.
+class Probe(AbstractContextManager["Probe"]):
+    """Looks into a converted model, in an engine process of its own.
 
     Parameters
     ----------
     model
         Open. It keeps its settings (threads, precision, memory): what is read is what it computes.
+
+    Attributes
+    ----------
+    beside
+        The same model in the engine that runs what is looked into, while the first one answers.
 
     Raises
     ------
@@ -53,17 +55,7 @@ class Probe:
     """
 
     def __init__(self, model: Model) -> None:
-        self.model = model
-        self._engine: EngineProcess | None = None
-        self._outputs: dict[str, tuple[str, ...]] = {}  # what each loaded file gives
-
-    @property
-    def engine(self) -> EngineProcess:
-        """Its engine, started at first use, and again after a crash."""
-        if self._engine is None or not self._engine.alive:
-            self.close()
-            self._engine = EngineProcess()
-        return self._engine
+        self.model, self.beside = model, Model(model.folder, **model.options)
 
     def look(self, image: ImageLike, *, layers: Sequence[int] | None = None) -> Look:
         """Run the vision tower on a picture and keep what stands inside.
@@ -205,39 +197,23 @@ class Probe:
         given: dict[str, np.ndarray],
         layers: tuple[int, ...],
         states: Iterable[int] = (),
-    ) -> tuple[Arrays, Arrays, Arrays, np.ndarray]:
-        """Run one file: hidden states of ``states``, Q and K of ``layers``, and its output.
-
-        It is loaded again when other layers are asked for: loading fixes what a module gives.
-        """
+    ) -> tuple[Any, ...]:
+        """Run one file: hidden states of ``states``, Q and K of ``layers``, and its output."""
         found, n = self._taps(file), len(next(iter(given.values())))
         hidden = {i: found.hidden[i] for i in sorted(states)}
         q, k = ({i: names[i] for i in layers} for names in (found.queries, found.keys))
         outputs = (*hidden.values(), *q.values(), *k.values(), OUTPUTS[file])
-        part = Part(
-            name=file, file=self.model.folder / file, outputs=outputs, arrays=given, size=""
-        )
-        engine = self.engine
-        if self._outputs.get(file) != outputs:
-            part.load(engine, kleidiai=False, **self.model.options)
-            self._outputs[file] = outputs
-        arrays = part.forward(engine)[1]
+        part = Part(name=file, file=self.model.folder / file, outputs=outputs, arrays=given)
+        arrays = self.beside.forward(part)
         return (
             {i: arrays[name].reshape(n, -1) for i, name in hidden.items()},
-            {i: _by_head(arrays[name], n) for i, name in q.items()},
-            {i: _by_head(arrays[name], n) for i, name in k.items()},
+            *({i: _by_head(arrays[name], n) for i, name in names.items()} for names in (q, k)),
             arrays[OUTPUTS[file]],
         )
 
     def close(self) -> None:
         """End its engine; the model stays open."""
-        if self._engine is not None:
-            self._engine.close()
-        self._engine = None
-        self._outputs.clear()
-
-    def __enter__(self) -> Self:
-        return self
+        self.beside.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()

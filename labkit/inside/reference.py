@@ -47,26 +47,21 @@ class Reference:
 
     def __init__(self, checkpoint: Checkpoint, *, dtype: str = "float32") -> None:
         import torch
-        from transformers import (
-            AutoTokenizer,
-            Qwen2VLForConditionalGeneration,
-            Qwen2VLImageProcessor,
-        )
-        from transformers.utils import logging
+        import transformers
 
-        logging.disable_progress_bar()
-        folder = str(checkpoint.folder)
-        self.checkpoint = checkpoint
-        self.torch: Any = torch
+        transformers.utils.logging.disable_progress_bar()
+        self.checkpoint, self.torch, folder = checkpoint, torch, str(checkpoint.folder)
         self.name = f"{dtype} in transformers"
+
+        def loaded(kind: Any, **options: Any) -> Any:
+            return kind.from_pretrained(folder, local_files_only=True, **options)
+
         try:
-            self.model: Any = Qwen2VLForConditionalGeneration.from_pretrained(
-                folder, dtype=dtype, local_files_only=True
-            ).eval()
+            self.model = loaded(transformers.Qwen2VLForConditionalGeneration, dtype=dtype).eval()
         except (OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"transformers could not load {folder}: {error}") from error
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.processor: Any = Qwen2VLImageProcessor.from_pretrained(folder, local_files_only=True)
+        self.tokenizer = loaded(transformers.AutoTokenizer)
+        self.processor = loaded(transformers.Qwen2VLImageProcessor)
 
     def inputs(self, image: ImageLike, question: str) -> dict[str, Any]:
         """Token ids, pixel values and grid, as transformers prepares them."""
@@ -206,28 +201,27 @@ class OriginalWorker(Worker):
         import torch
 
         given = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        part = self._vision if key == "vision" else self._language
+        run = self._vision if key == "vision" else self._language
         elapsed_s = []
         with torch.inference_mode():
             for _ in range(repeat):
                 start = time.perf_counter()
-                output = {name: tensor.float().numpy() for name, tensor in part(**given).items()}
+                result = run(**given).float().numpy()
                 elapsed_s.append(time.perf_counter() - start)
-        return {"elapsed_s": elapsed_s, **output}
+        return {"elapsed_s": elapsed_s, "image_embeds" if key == "vision" else "logits": result}
 
-    def _vision(self, patches: Any, position_ids: Any, **_: Any) -> dict[str, Any]:
+    def _vision(self, *, patches: Any, position_ids: Any, **_: Any) -> Any:
         rows, cols = (position_ids.amax(1) + 1).tolist()
         grid = position_ids.new_tensor([[1, rows, cols]]).long()
-        embeds = self.model.model.visual(patches.to(self.model.dtype), grid_thw=grid)
-        return {"image_embeds": embeds}
+        return self.model.model.visual(patches.to(self.model.dtype), grid_thw=grid)
 
-    def _language(self, input_ids: Any, position_ids: Any, **_: Any) -> dict[str, Any]:
-        hidden = self.model.model.language_model(
+    def _language(self, *, input_ids: Any, position_ids: Any, **_: Any) -> Any:
+        return self.model(
             inputs_embeds=input_ids.transpose(0, 1).to(self.model.dtype),
             position_ids=position_ids[:, None].long(),
             use_cache=False,
-        ).last_hidden_state
-        return {"logits": self.model.lm_head(hidden[:, -1:])}
+            logits_to_keep=1,
+        ).logits
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ function render({ model, el }) {
     }
     if (!pairs) {
       find(".le-readout").textContent = `Loading layer ${layer} …`;
-      if (!asked.has(layer)) model.send({ do: "layer", layer });
+      if (!asked.has(layer)) model.send({ do: "layers", layers: [layer] });
       asked.add(layer);
       return;
     }

@@ -167,7 +167,7 @@ class Explorer(anywidget.AnyWidget):
         }
 
     def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:
-        self._send_layers([int(content["layer"])] if "layer" in content else None)
+        self._send_layers(content.get("layers"))
 
     def _send_layers(self, layers: Sequence[int] | None = None) -> None:
         every = range(self._counts["layer"]) if self.spec["atOnce"] else [self.layer]

@@ -127,7 +127,7 @@ class Model:
         self._engine: EngineProcess | None = None
         self._load_s = 0.0
         self._graphs: dict[str, list[dict[str, Any]]] = {}
-        self._loaded: set[str] = set()
+        self._loaded: dict[str, tuple[str, ...]] = {}  # outputs by part
 
     @property
     def engine(self) -> EngineProcess:
@@ -218,11 +218,14 @@ class Model:
         return self._graphs[name]
 
     def forward(self, part: Part) -> dict[str, np.ndarray]:
-        """Run one of the model's graphs as a plain module, loaded at its first use."""
+        """Run one of the model's graphs as a plain module, loaded at its first use.
+
+        It is loaded again when other outputs are asked for: loading fixes what a module gives.
+        """
         engine = self.engine
-        if part.name not in self._loaded:
+        if self._loaded.get(part.name) != part.outputs:
             part.load(engine, kleidiai=False, **self.options)
-            self._loaded.add(part.name)
+            self._loaded[part.name] = part.outputs
         return part.forward(engine)[1]
 
     def close(self) -> None:

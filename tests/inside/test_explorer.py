@@ -95,7 +95,7 @@ def test_layers_are_sent_at_once_if_small_else_when_asked_for(
     sent.clear()
     found = make(layer=1)
     found._on_message(found, {"do": "hello"}, {})
-    found._on_message(found, {"do": "layer", "layer": 2}, {})
+    found._on_message(found, {"do": "layers", "layers": [2]}, {})
     assert [content["layer"] for content, _ in sent] == [1, 2]
 
 

@@ -231,7 +231,7 @@ def test_a_graph_that_is_built_otherwise_is_named(attention: int, norms: int) ->
 def test_the_engine_may_crash(mini_model: Model) -> None:
     with Probe(mini_model) as probe:
         before = probe.look(WIDE[0])
-        engine = probe.engine
+        engine = probe.beside.engine
         os.kill(engine.pid, signal.SIGKILL)
         while engine.alive:
             time.sleep(0.01)
