@@ -63,7 +63,8 @@ def tiles(
     cols = cols or len(images)
     rows = -(-len(images) // cols)
     height, width = images[0][1].shape[:2]
-    size = side * cols, (side * height / width + fontsize / 34) * rows  # a line for each title
+    lines = 1 + max(title.count("\n") for title, _ in images)
+    size = side * cols, (side * height / width + lines * fontsize / 34) * rows
     figure, grid = subplots(rows, cols, size=size, squeeze=False)
     axes, unused = np.split(grid.ravel(), [len(images)])
     for axis in unused:
@@ -95,13 +96,34 @@ def centred(axis: Axes, x: float, y: float, text: str, **options: Any) -> None:
     axis.text(x, y, text, ha="center", va="center", **options)
 
 
-def write_cells(
-    axis: Axes, table: np.ndarray, form: Callable[[Any], str], *, dark: float, fontsize: float = 8
-) -> None:
-    """Write numbers (rows, cols) into the cells of their drawn table, white below ``dark``."""
-    for (row, col), value in np.ndenumerate(table):
+def table(
+    axis: Axes,
+    values: np.ndarray,
+    rows: Sequence[str],
+    cols: Sequence[str],
+    form: Callable[[Any], str],
+    *,
+    dark: float,
+    **options: Any,
+) -> AxesImage:
+    """Draw numbers (rows, cols) as coloured cells that carry them; options as ``Axes.imshow``.
+
+    Parameters
+    ----------
+    rows, cols
+        What they are called.
+    form
+        From a number to what is written.
+    dark
+        Below it, it is written in white.
+    """
+    drawn = image(axis, values, **options)
+    axis.set_xticks(range(len(cols)), cols)
+    axis.set_yticks(range(len(rows)), rows)
+    for (row, col), value in np.ndenumerate(values):
         colour = "white" if value < dark else "black"
-        centred(axis, col, row, form(value), fontsize=fontsize, color=colour)
+        centred(axis, col, row, form(value), fontsize=8, color=colour)
+    return drawn
 
 
 def stacked_bars(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 
-from labkit.base.draw import finish, subplots
+from labkit.base.draw import finish, subplots, table
 from labkit.base.show import Picture
 from labkit.inside.attention import (
     attention_distance,
@@ -19,7 +19,7 @@ from labkit.inside.attention import (
     attention_rollout,
 )
 from labkit.inside.looks import Look, Reading
-from labkit.inside.maps import over, panels, table
+from labkit.inside.maps import over, panels
 
 
 def heads(look: Look, query: int | None = None) -> Picture:

@@ -1,8 +1,8 @@
-"""What figures of a look are made of: maps over its picture, and tables of numbers."""
+"""What figures of a look are made of: maps over its picture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from labkit.base.draw import image, tiles, write_cells
+from labkit.base.draw import tiles
 from labkit.inside.looks import Inside
 
 OPACITY = 0.72
@@ -73,24 +73,3 @@ def panels(
         if query is not None:
             outline(axis, *divmod(query, inside.cols), inside.cell)
     return figure, axes
-
-
-def table(
-    axis: Axes,
-    values: np.ndarray,
-    rows: Sequence[str],
-    cols: Sequence[str],
-    form: Callable[[Any], str],
-    *,
-    dark: float,
-    **options: Any,
-) -> AxesImage:
-    """Draw numbers (rows, cols) as coloured cells that carry them, below ``dark`` in white.
-
-    Options are those of ``Axes.imshow``.
-    """
-    drawn = image(axis, values, **options)
-    write_cells(axis, values, form, dark=dark)
-    axis.set_xticks(range(len(cols)), cols)
-    axis.set_yticks(range(len(rows)), rows)
-    return drawn

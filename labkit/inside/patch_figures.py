@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.colors import to_rgba
 
-from labkit.base.draw import CYCLE, centred, finish, patch_grid, subplots, tiles
+from labkit.base.draw import CYCLE, centred, finish, patch_grid, subplots, table, tiles
 from labkit.base.show import Picture
 from labkit.inside.attention import cosines, turned_ones
 from labkit.inside.looks import Look, Reading
-from labkit.inside.maps import outline, over, panels, table
+from labkit.inside.maps import outline, over, panels
 from labkit.model.vision import FACTOR, PATCH_SIZE
 
 

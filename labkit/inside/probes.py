@@ -1,7 +1,7 @@
 """Look inside: patch embeddings, hidden states, Q, K and attention of a model at work.
 
 `Probe` reads them from the *converted* model, with the weights that it answers with;
-`labkit.inside.reference.ReferenceProbe` reads the same from the original in transformers.
+`labkit.inside.reference.Reference` reads the same from the original in transformers.
 
 >>> with labkit.open_model("mini") as model, Probe(model) as probe:     # doctest: +SKIP
 ...     look = probe.look("scene.png")

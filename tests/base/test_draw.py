@@ -48,9 +48,11 @@ def test_a_grid_of_patches_and_visual_tokens() -> None:
 
 def test_numbers_in_cells_can_be_read_on_their_ground() -> None:
     _, axis = draw.subplots(size=(2, 2))
-    draw.write_cells(axis, np.array([[0.1, 0.9]]), "{:.0%}".format, dark=0.5)
+    draw.table(axis, np.array([[0.1, 0.9]]), ["L0"], ["H0", "H1"], "{:.0%}".format, dark=0.5)
     written = [(text.get_text(), text.get_color(), text.get_position()) for text in axis.texts]
     assert written == [("10%", "white", (0, 0)), ("90%", "black", (1, 0))]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["H0", "H1"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["L0"]
     plt.close("all")
 
 
