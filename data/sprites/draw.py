@@ -11,8 +11,12 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from labkit.world.sprites import EMOJI, SIDE, SPRITES
+from labkit.world.sprites import NAMES, SIDE, SPRITES
 
+EMOJI = (
+    "🐱 🐶 🍕 🍎 🍌 🚗 🏠 🌳 ⭐ 🐟 ⚽ ☂ 🚌 🚀 🌻 🌙 ☀ 🎸 📕 ⏰ 🐦 🐸 🐷 🎂 "
+    "🥚 🥕 🍄 👑 ❤ 🔑 🔔 ⛵ ✈ 🚆 🤖 👻 👟 🎩 📷 ☕ 🎁 🥁 🐧 🐢 🦋 🐝 🍩 🌵"
+).split()  # in the order of NAMES
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 
 
@@ -20,7 +24,7 @@ def draw_all(font_file: Path = FONT, folder: Path = SPRITES) -> None:
     """Draw every object from the font into ``folder``, one square PNG each."""
     font = ImageFont.truetype(str(font_file), 109)  # the only size in the font's bitmap strike
     folder.mkdir(parents=True, exist_ok=True)
-    for name, char in EMOJI.items():
+    for name, char in zip(NAMES, EMOJI, strict=True):
         canvas = Image.new("RGBA", (160, 160))
         ImageDraw.Draw(canvas).text((12, 12), char, font=font, embedded_color=True)
         glyph = canvas.crop(canvas.getbbox())
@@ -39,4 +43,4 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=SPRITES, help="folder (default: this one)")
     args = parser.parse_args()
     draw_all(args.font, args.out)
-    print(f"{len(EMOJI)} sprites of {SIDE}x{SIDE} pixels in {args.out}")
+    print(f"{len(NAMES)} sprites of {SIDE}x{SIDE} pixels in {args.out}")

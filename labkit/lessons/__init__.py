@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from labkit.lessons import path_map, store
+from labkit.lessons import store
 from labkit.lessons.cards import Card, Fold
 from labkit.lessons.catalogue import EXERCISES, QUIZZES
 from labkit.lessons.path_map import PathMap
@@ -82,9 +82,7 @@ def quiz(quiz_id: str) -> Quiz | Card:
 
 def progress() -> PathMap:
     """Show the path through the notebooks with what is done."""
-    known, progress = {*EXERCISES, *QUIZZES}, store.load()
-    stations = path_map.stations(known, progress.done, path_map.notebooks_here())
-    return PathMap(stations=stations, note=progress.note)
+    return PathMap(progress=store.load())
 
 
 def reset(lesson: str = "") -> Card:

@@ -9,6 +9,7 @@ import operator
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,18 +134,16 @@ class Attempt:
         return result
 
     def _check_parameters(self, arguments: tuple[Any, ...]) -> None:
-        try:
+        with suppress(ValueError):  # some built-in functions do not tell theirs
             signature = inspect.signature(self.function)
-        except (TypeError, ValueError):  # some built-in functions do not tell theirs
-            return
-        try:
-            signature.bind(*arguments)
-        except TypeError:
-            raise Diagnosis(
-                "parameters",
-                f"Expected a function that can be called as `{self.usage}`, "
-                f"received one with the parameters `{ADDRESS.sub('0x…', str(signature))}`.",
-            ) from None
+            try:
+                signature.bind(*arguments)
+            except TypeError:
+                raise Diagnosis(
+                    "parameters",
+                    f"Expected a function that can be called as `{self.usage}`, "
+                    f"received one with the parameters `{ADDRESS.sub('0x…', str(signature))}`.",
+                ) from None
 
     def _nothing(self, call: str) -> Verdict:
         if self.answered:

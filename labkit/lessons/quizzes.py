@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -61,8 +60,7 @@ class Quiz(Shown):
         bundle = super()._repr_mimebundle_(**options)
         ipython = sys.modules.get("IPython")
         if ipython and hasattr(ipython.get_ipython(), "kernel"):  # a terminal does not count
-            with suppress(ImportError):  # without anywidget the folded answers serve
-                bundle = make_widget(self)._repr_mimebundle_()[0] | bundle
+            bundle = make_widget(self)._repr_mimebundle_()[0] | bundle
         return bundle
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from itertools import pairwise, permutations
 
 from labkit.world.scenes import MOST, Placed, Scene
-from labkit.world.words import NUMBERS, RELATIONS, TASKS, article, listed, needs_subject, sentence
+from labkit.world.words import NUMBERS, RELATIONS, TASKS, article, check_subject, listed, sentence
 
 ZONES = (
     ("top left", "top", "top right"),
@@ -46,8 +46,7 @@ def true_answer(scene: Scene, task: str, subject: str | None = None) -> str | No
     """
     if task not in TASKS:
         raise KeyError(f"{task!r} is not one of the tasks: {', '.join(TASKS)}")
-    if needs_subject(task) and subject is None:
-        raise ValueError(f"the task {task!r} asks about one object: give its name")
+    check_subject(task, subject)
     if not 0 < len(scene.objects) <= MOST:
         return None
     words = _answer(scene, task, scene.named(subject))

@@ -60,7 +60,6 @@ const options = (values) => values.map((value) => make("option", { value }, valu
 
 function render({ model, el }) {
   let library = null; // words, limits and sprites; sent once, on hello
-  let exact = null; // the picture as the model gets it, and its empty ground
   let drag = null; // { id, x, y, side, … }: where the pointer holds an object now
   let selected = null;
   let gesture = 0;
@@ -102,18 +101,16 @@ function render({ model, el }) {
   const placed = (o) => (drag?.id === o.id ? { ...o, x: drag.x, y: drag.y, side: drag.side } : o);
 
   function draw() {
-    const { width, height, revision } = now();
+    const { width, height, revision, picture, ground } = now();
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
-    const fits = exact?.width === width && exact.height === height;
-    if (fits && exact.revision === revision && !drag) {
-      context.putImageData(exact.picture, 0, 0);
+    const pixels = ({ buffer, byteOffset, byteLength }) => new Uint8ClampedArray(buffer, byteOffset, byteLength).slice();
+    context.putImageData(new ImageData(pixels(drag ? ground : picture), width, height), 0, 0);
+    if (!drag) {
       canvas.dataset.revision = revision; // from here on the canvas is the model's picture, pixel by pixel
       return;
     }
     delete canvas.dataset.revision;
-    if (!fits || !library) return;
-    context.putImageData(exact.ground, 0, 0);
     context.imageSmoothingQuality = "high";
     for (const { name, x, y, side } of now().objects.map(placed)) context.drawImage(library.images[name], x, y, side, side);
   }
@@ -156,7 +153,7 @@ function render({ model, el }) {
 
   function grab({ button, currentTarget: node, target, pointerId, clientX: atX, clientY: atY }) {
     const from = find(Number(node.dataset.id));
-    if (button !== 0 || drag || !from) return;
+    if (button !== 0 || drag || !from || !library) return;
     node.focus();
     node.setPointerCapture(pointerId);
     node.classList.add("lc-dragged");
@@ -196,10 +193,11 @@ function render({ model, el }) {
       const number = Number(event.target.dataset?.id);
       if (event.key === "Escape" && drag) drop(false);
       if (!number || event.ctrlKey || event.metaKey || event.altKey) return;
+      const held = `${number} ${gesture}`;
       if (ARROWS[event.key]) {
         const [dx, dy] = ARROWS[event.key].map((way) => way * (event.shiftKey ? 8 : 1));
-        tell("nudge", { number, dx, dy, gesture });
-      } else if ("+=-−_".includes(event.key)) tell("nudge", { number, by: "+=".includes(event.key) ? 2 : -2, gesture });
+        tell("nudge", { number, dx, dy, gesture: held });
+      } else if ("+=-−_".includes(event.key)) tell("nudge", { number, by: "+=".includes(event.key) ? 2 : -2, gesture: held });
       else if (event.key === "Delete" || event.key === "Backspace") tell("remove", { number });
       else return;
       event.preventDefault();
@@ -363,16 +361,9 @@ function render({ model, el }) {
     root.dataset.model = content.model; // says which widget of the kernel this is; and that all is in place
   }
 
-  function onMessage(content, buffers) {
+  function onMessage(content) {
     if (content.kind === "library" && !library) stock(content);
     if (content.kind === "piece") showPiece(content);
-    if (content.kind !== "picture") return;
-    const [picture, ground] = buffers.map((view) => {
-      const bytes = new Uint8ClampedArray(view.buffer, view.byteOffset, view.byteLength).slice();
-      return new ImageData(bytes, content.width, content.height);
-    });
-    exact = { ...content, picture, ground };
-    draw();
   }
 
   const heard = { "msg:custom": onMessage, "change:stage": showStage, "change:reply": showReply };

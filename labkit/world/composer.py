@@ -72,7 +72,8 @@ class Composer(anywidget.AnyWidget):
         self._past: deque[Stage] = deque(maxlen=_STEPS_KEPT)
         self._gesture: object = None
         self._ticks = self._revision = 0
-        self._thread: threading.Thread | None = None
+        self._idle = threading.Event()  # set while no answer is on its way
+        self._idle.set()
         # The latest, as `ask` returned it; None before the first, and after a failed one.
         self.answer: Any = None
         super().__init__(stage=self._shown(""), reply={"run": 0, "status": "idle"})
@@ -100,8 +101,7 @@ class Composer(anywidget.AnyWidget):
         Steps of one gesture (a key held down) are undone together.
         """
         with self._gate:
-            held = gesture if gesture is None else (step, how.get("number"), gesture)
-            self._become(STEPS[step](self._stage, **how), held)
+            self._become(STEPS[step](self._stage, **how), gesture)
 
     def _become(self, new: Stage, gesture: object = None) -> None:
         if new != self._stage:
@@ -149,9 +149,7 @@ class Composer(anywidget.AnyWidget):
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for a question asked in the browser; False if it is still unanswered."""
-        if self._thread:
-            self._thread.join(timeout_s)
-        return not (self._thread and self._thread.is_alive())
+        return self._idle.wait(timeout_s)
 
     def _begin(self, question: str) -> tuple[str, Scene]:
         question = " ".join(question.split())
@@ -165,11 +163,12 @@ class Composer(anywidget.AnyWidget):
                 f"this one has {len(question)}. Make it shorter."
             )
         with self._gate:
-            if self.reply["status"] == "thinking":
+            if not self._idle.is_set():
                 raise SceneError(
                     "The answer to the question before is still on its way. "
                     "Wait for it, then ask again."
                 )
+            self._idle.clear()
             self.answer = None
             self.reply = {
                 "run": self.reply["run"] + 1,
@@ -187,45 +186,36 @@ class Composer(anywidget.AnyWidget):
                 place = {"run": self.reply["run"], "index": next(numbers)}
                 self.send({"kind": "piece", **place, "text": text})
 
-        answer = None
         try:
             answer = self._ask(render(scene), question, on_text=piece)
             text = str(getattr(answer, "text", answer))
             word, because = judge(scene, question, text)
             seen = {"text": text, "facts": facts(answer), "verdict": word, "because": because}
-            result = {"status": "done", **seen}
+            self._finish(answer, status="done", **seen)
         except BaseException as error:  # also an interrupt must set the Ask button free again
-            result = {"status": "failed", "error": str(error).strip() or type(error).__name__}
+            self._finish(None, status="failed", error=str(error).strip() or type(error).__name__)
             raise
-        finally:
-            with self._gate:
-                self.answer = answer
-                self.reply = {**self.reply, **result}
         return answer
 
-    def _run_quietly(self, question: str, scene: Scene) -> None:
-        # _run has shown the error's message; a traceback helps no learner.
-        with contextlib.suppress(Exception):
-            self._run(question, scene)
+    def _finish(self, answer: Any, **result: Any) -> None:
+        with self._gate:
+            self.answer = answer
+            self.reply = {**self.reply, **result}
+            self._idle.set()
 
     # ---- talking with the browser
 
     def _shown(self, notice: str) -> dict[str, Any]:
+        """What the browser shows: the state; as RGBA, the model's picture and the bare ground."""
+        scenes = {"picture": self.scene, "ground": self._stage.ground}
+        pixels = {name: render(s).convert("RGBA").tobytes() for name, s in scenes.items()}
         numbers = {"tick": self._ticks, "revision": self._revision, "undo": len(self._past)}
-        return {**self._stage.state(), **numbers, "notice": notice}
+        return {**self._stage.state(), **pixels, **numbers, "notice": notice}
 
     def _tell(self, notice: str) -> None:
-        """Send the picture, then the state that belongs to it."""
         with self._gate:
             self._ticks += 1
-            self._send_picture()
             self.stage = self._shown(notice)
-
-    def _send_picture(self) -> None:
-        ground = self._stage.ground
-        pixels = [render(scene).convert("RGBA").tobytes() for scene in (self.scene, ground)]
-        size = {"height": ground.height, "width": ground.width}
-        self.send({"kind": "picture", "revision": self._revision, **size}, pixels)
 
     def _send_library(self) -> None:
         self.send(
@@ -258,20 +248,20 @@ class Composer(anywidget.AnyWidget):
 
     def _obey(self, *, do: str, **command: Any) -> None:
         if do == "hello":
-            with self._gate:
-                self._send_library()
-                self._send_picture()
+            self._send_library()
         elif do == "ask":
             asked = self._begin(str(command["question"]))
             # A thread of its own: pieces reach the browser while the kernel serves others.
-            self._thread = threading.Thread(
-                target=self._run_quietly, args=asked, name="composer-ask", daemon=True
-            )
-            self._thread.start()
+            threading.Thread(target=self._run_quietly, args=asked, daemon=True).start()
         elif do == "undo":
             self.undo()
         else:
             self.do(do, **command)
+
+    def _run_quietly(self, question: str, scene: Scene) -> None:
+        # _run has shown the error's message; a traceback helps no learner.
+        with contextlib.suppress(Exception):
+            self._run(question, scene)
 
     # ---- without a browser
 

@@ -120,7 +120,7 @@ def move(stage: Stage, number: int, x: int, y: int, side: int | None = None) -> 
 def nudge(stage: Stage, number: int, dx: int = 0, dy: int = 0, by: int = 0) -> Stage:
     """Move an object by some pixels, or make it wider by ``by`` about its middle."""
     o = stage.placed(number)
-    side = _between(o.side + by, MIN_SIDE, MAX_SIDE)
+    side = _allowed(o.side + by)
     shift = (side - o.side) // 2
     return move(stage, number, o.x + dx - shift, o.y + dy - shift, side)
 
@@ -177,13 +177,13 @@ def _within(scene: Scene, o: Placed) -> Placed:
             f"{o.name!r} is not one of the {len(NAMES)} objects of this world. "
             f"Choose one of: {', '.join(NAMES)}."
         )
-    side = _between(o.side, MIN_SIDE, MAX_SIDE)
-    x, y = _between(o.x, 0, scene.width - side), _between(o.y, 0, scene.height - side)
+    side = _allowed(o.side)
+    x, y = np.clip((o.x, o.y), 0, np.subtract(scene.size, side)).astype(int).tolist()
     return Placed(name=o.name, x=x, y=y, side=side)
 
 
-def _between(value: int, low: int, high: int) -> int:
-    return max(low, min(int(value), high))
+def _allowed(side: int) -> int:
+    return int(np.clip(side, MIN_SIDE, MAX_SIDE))
 
 
 def _free_place(scene: Scene, name: str) -> Placed:

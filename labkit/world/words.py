@@ -44,6 +44,12 @@ def needs_subject(task: str) -> bool:
     return "{" in WORDINGS[task][0]
 
 
+def check_subject(task: str, subject: str | None) -> None:
+    """Raise a ValueError if the task asks about one object and none was named."""
+    if needs_subject(task) and subject is None:
+        raise ValueError(f"the task {task!r} asks about one object: give its name")
+
+
 def wording(task: str, subject: str | None = None, index: int = 0) -> str:
     """A question in words.
 
@@ -52,11 +58,10 @@ def wording(task: str, subject: str | None = None, index: int = 0) -> str:
     ValueError
         If the task asks about one object and none was named.
     """
+    check_subject(task, subject)
     template = WORDINGS[task][index % len(WORDINGS[task])]
-    if not needs_subject(task):
+    if not subject:
         return template
-    if subject is None:
-        raise ValueError(f"the task {task!r} asks about one object: give its name")
     return template.format(x=subject, ax=article(subject), xs=plural(subject))
 
 

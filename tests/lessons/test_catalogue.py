@@ -1,4 +1,4 @@
-"""Every lesson's file is found."""
+"""The lessons are the files that are there."""
 
 from __future__ import annotations
 

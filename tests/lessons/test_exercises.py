@@ -42,7 +42,7 @@ def test_the_solution_is_right(exercise: Exercise) -> None:
 def test_the_untouched_stub_is_not_tried(exercise: Exercise) -> None:
     stub = function_of(exercise, exercise.stub_source)
     assert exercise.judge(stub).status == "not tried"
-    assert exercise.judge(stub).text == ""  # and nobody is told of a forgotten return
+    assert exercise.judge(stub).text == ""  # and nobody hears of a forgotten return
 
 
 @pytest.mark.parametrize("exercise", EXERCISES.values(), ids=lambda exercise: exercise.id)

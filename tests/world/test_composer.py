@@ -47,28 +47,28 @@ def breaks(
     raise RuntimeError("The engine stopped. Open the model again.")
 
 
-class Told(Composer):
+class Recorded(Composer):
     """A composer that keeps what it sends, in order: messages, and its state after each change."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.told: list[Any] = []
+        self.sent: list[Any] = []
         super().__init__(*args, **kwargs)
-        self.observe(lambda change: self.told.append(change["new"]), names=["stage", "reply"])
+        self.observe(lambda change: self.sent.append(change["new"]), names=["stage", "reply"])
 
     def send(self, content: dict[str, Any], buffers: Any = None) -> None:
-        self.told.append({**content, "buffers": buffers})
+        self.sent.append(content)
 
     def hears(self, **command: Any) -> None:
         """A command as the browser sends it."""
         self._on_message(self, command, [])
 
     def of_kind(self, kind: str) -> list[Any]:
-        return [item for item in self.told if item.get("kind") == kind]
+        return [item for item in self.sent if item.get("kind") == kind]
 
 
 @pytest.fixture
-def composer() -> Iterator[Told]:
-    made = Told(says_cat)
+def composer() -> Iterator[Recorded]:
+    made = Recorded(says_cat)
     yield made
     assert made.wait(30)
     made.close()
@@ -84,7 +84,7 @@ def _add(composer: Composer, name: str) -> int:
     return int(composer.stage["objects"][-1]["id"])
 
 
-def test_state_follows_every_change(composer: Told) -> None:
+def test_state_follows_every_change(composer: Recorded) -> None:
     cat = _add(composer, "cat")
     pizza = _add(composer, "pizza")
     composer.do("move", number=cat, x=3, y=4)
@@ -105,18 +105,17 @@ def test_state_follows_every_change(composer: Told) -> None:
     assert composer.scene.objects == ()
 
 
-def test_each_change_sends_the_picture_of_the_model_and_then_its_state(composer: Told) -> None:
+def test_each_change_sends_the_picture_of_the_model_with_its_state(composer: Recorded) -> None:
     composer.do("add", name="cat")
-    picture, state = composer.told[-2:]
-    assert (picture["kind"], picture["revision"]) == ("picture", state["revision"])
-    shown = np.frombuffer(picture["buffers"][0], np.uint8).reshape(140, 140, 4)
+    (state,) = composer.sent
+    shown = np.frombuffer(state["picture"], np.uint8).reshape(140, 140, 4)
     np.testing.assert_array_equal(shown[:, :, :3], np.asarray(render(composer.scene)))
     assert (shown[:, :, 3] == 255).all()
-    ground = np.frombuffer(picture["buffers"][1], np.uint8).reshape(140, 140, 4)
+    ground = np.frombuffer(state["ground"], np.uint8).reshape(140, 140, 4)
     assert len(np.unique(ground.reshape(-1, 4), axis=0)) == 1
 
 
-def test_undo_takes_back_one_step_at_a_time(composer: Told) -> None:
+def test_undo_takes_back_one_step_at_a_time(composer: Recorded) -> None:
     seen = [composer.scene]
     cat = _add(composer, "cat")
     seen.append(composer.scene)
@@ -134,7 +133,7 @@ def test_undo_takes_back_one_step_at_a_time(composer: Told) -> None:
     assert composer.stage["undo"] == 0
 
 
-def test_a_key_held_down_is_one_step(composer: Told) -> None:
+def test_a_key_held_down_is_one_step(composer: Recorded) -> None:
     cat = _add(composer, "cat")
     start = composer.scene
     for _ in range(5):
@@ -151,7 +150,7 @@ def test_a_key_held_down_is_one_step(composer: Told) -> None:
     assert composer.scene == start
 
 
-def test_numbers_are_never_used_twice(composer: Told) -> None:
+def test_numbers_are_never_used_twice(composer: Recorded) -> None:
     first = _add(composer, "cat")
     composer.do("remove", number=first)
     composer.scene = CAT_AND_PIZZA
@@ -159,7 +158,7 @@ def test_numbers_are_never_used_twice(composer: Told) -> None:
 
 
 def test_the_browser_is_told_when_the_scene_is_full_or_a_command_makes_no_sense(
-    composer: Told,
+    composer: Recorded,
 ) -> None:
     for name in ("cat", "dog", "bee", "bus", "fish"):
         composer.hears(do="add", name=name)
@@ -183,7 +182,7 @@ def test_the_browser_is_told_when_the_scene_is_full_or_a_command_makes_no_sense(
     assert composer.scene == before
 
 
-def test_hello_brings_sprites_words_and_the_picture_once(composer: Told) -> None:
+def test_hello_brings_sprites_and_words_once(composer: Recorded) -> None:
     composer.hears(do="hello")
     (library,) = composer.of_kind("library")
     assert list(library["sprites"]) == list(NAMES)
@@ -193,15 +192,14 @@ def test_hello_brings_sprites_words_and_the_picture_once(composer: Told) -> None
         with Image.open(io.BytesIO(base64.b64decode(data))) as sprite:
             assert sprite.size == (96, 96)
     assert library["wordings"]["left_of"]["pizza"][0] == "What is left of the pizza?"
-    assert len(composer.of_kind("picture")) == 1
 
 
 def test_asking_streams_pieces_in_order_between_thinking_and_done() -> None:
-    composer = Told(says_cat, CAT_AND_PIZZA)
+    composer = Recorded(says_cat, CAT_AND_PIZZA)
     answer = composer.ask_now("left_of", "pizza")
     assert answer.text == "A cat."
     assert composer.answer is answer
-    assert [item.get("status", item.get("kind")) for item in composer.told] == [
+    assert [item.get("status", item.get("kind")) for item in composer.sent] == [
         "thinking",
         "piece",
         "piece",
@@ -236,12 +234,12 @@ def test_the_model_gets_the_picture_and_the_question() -> None:
 
 
 def test_a_failing_model_is_a_message_and_the_next_question_works() -> None:
-    composer = Told(breaks, CAT_AND_PIZZA)
+    composer = Recorded(breaks, CAT_AND_PIZZA)
     composer.hears(do="ask", question="What do you see?")
     assert composer.wait(30)
     assert composer.reply["status"] == "failed"
     assert composer.reply["error"] == "The engine stopped. Open the model again."
-    assert "Traceback" not in str(composer.told)
+    assert "Traceback" not in str(composer.sent)
     assert composer.answer is None
     with pytest.raises(RuntimeError, match="The engine stopped"):
         composer.ask_now("describe")
@@ -272,7 +270,7 @@ def test_while_one_answer_is_on_its_way_the_scene_moves_and_a_second_question_wa
         assert go_on.wait(30)
         return SimpleNamespace(text="A cat.")
 
-    composer = Told(slow, CAT_AND_PIZZA)
+    composer = Recorded(slow, CAT_AND_PIZZA)
     composer.hears(do="ask", question="What is left of the pizza?")
     assert started.wait(30)
     assert not composer.wait(0)
@@ -298,7 +296,7 @@ def test_while_one_answer_is_on_its_way_the_scene_moves_and_a_second_question_wa
     ],
 )
 def test_scripted_questions_are_checked(
-    composer: Told, task: str, subject: str | None, complaint: str
+    composer: Recorded, task: str, subject: str | None, complaint: str
 ) -> None:
     with pytest.raises(SceneError, match=complaint):
         composer.ask_now(task, subject)
@@ -308,7 +306,9 @@ def test_scripted_questions_are_checked(
     ("question", "complaint"),
     [(" \n ", "The question is empty"), ("why " * 200, "at most 400 characters")],
 )
-def test_questions_in_own_words_are_checked(composer: Told, question: str, complaint: str) -> None:
+def test_questions_in_own_words_are_checked(
+    composer: Recorded, question: str, complaint: str
+) -> None:
     with pytest.raises(SceneError, match=complaint):
         composer.ask_words(question)
     composer.hears(do="ask", question=question)
