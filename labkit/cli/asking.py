@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from argparse import ArgumentTypeError, Namespace
-from dataclasses import asdict
 from functools import partial
 
 from labkit.cli.shared import (
@@ -20,6 +18,7 @@ from labkit.cli.shared import (
     option,
     path,
     say,
+    show,
 )
 
 
@@ -47,13 +46,11 @@ def ask(args: Namespace) -> None:
             max_new_tokens=args.max_new_tokens,
             on_text=None if args.json else partial(print, end="", flush=True),
         )
-    times = answer.times
+    names = ("text", "tokens", "prompt_tokens", "visual_tokens", "finished", "times")
+    show(args, {name: getattr(answer, name) for name in names}, "")  # the text is there already
     if args.json:
-        names = ("text", "tokens", "prompt_tokens", "visual_tokens", "finished")
-        values = {name: getattr(answer, name) for name in names}
-        print(json.dumps(values | {"times": asdict(times)}))
         return
-    print()
+    times = answer.times
     print(
         f"{answer.visual_tokens} visual of {answer.prompt_tokens} prompt tokens; "
         f"load {times.load_s:.2f} s, vision {times.vision_s:.3f} s, "

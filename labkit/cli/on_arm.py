@@ -42,7 +42,7 @@ def lane(args: Namespace) -> None:
         (
             row.name,
             "works" if row.works else "no",
-            f"{row.bytes / 1e6:.0f} MB",
+            f"{row.bytes / 1e6:.0f} MB" if row.bytes else "",
             f"{row.found} → {row.todo}" if row.todo else row.found,
         )
         for row in rows
