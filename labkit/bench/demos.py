@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from labkit.base import hardware, stats
-from labkit.base.errors import ResultError
-from labkit.bench import measure
-from labkit.bench.results import BenchResult, Comparison, Measured, Side
+from labkit.base import stats
+from labkit.bench import measure, results
+from labkit.bench.comparisons import Side
+from labkit.bench.plan import require_pairs
+from labkit.bench.results import BenchResult, Comparison, Measured
+from labkit.bench.watch import Watch
 from labkit.building.llm_demo import PHASES, DemoRun, ask
 from labkit.building.record import BuildRecord
 from labkit.engine import lanes
@@ -19,18 +22,26 @@ from labkit.model.images import ImageLike
 
 
 def timed(
-    baseline: BuildRecord, candidate: BuildRecord, model: Path, image: ImageLike, question: str, *, pairs: int = stats.LEAST_PAIRS,
-    threads: int = 1, seed: int = 0, on_step: Callable[[int, int, str], None] = lambda *_: None,
-) -> BenchResult:  # fmt: skip
+    baseline: BuildRecord,
+    candidate: BuildRecord,
+    model: Path,
+    image: ImageLike,
+    question: str,
+    *,
+    pairs: int = stats.LEAST_PAIRS,
+    threads: int = 1,
+    seed: int = 0,
+    on_step: Callable[[int, int, str], object] = lambda *_: None,
+) -> BenchResult:
     """Time two native builds' ``llm_demo``, in pairs of fresh processes, each pair in random order.
 
-    Each process answers once; what it needs to start, to load and to warm up stays in vision and prefill, as in a first
-    question to a fresh program.
+    Each process answers once; what it needs to start, to load and to warm up stays in vision and
+    prefill, as in a first question to a fresh program.
 
     Returns
     -------
     labkit.bench.results.BenchResult
-        Rows for `PHASES`; ratios above 1 where the candidate is faster.
+        Rows for `labkit.building.llm_demo.PHASES`; ratios above 1 where the candidate is faster.
 
     Raises
     ------
@@ -39,49 +50,48 @@ def timed(
     ResultError
         If there are too few pairs.
     """
-    lane, watch = lanes.native(), measure.Watch()
-    if pairs < stats.LEAST_PAIRS:
-        raise ResultError(
-            f"expected at least {stats.LEAST_PAIRS} pairs, without which there is no interval, received {pairs}"
-        )
-    records, runs = {"A": baseline, "B": candidate}, {"A": list[DemoRun](), "B": list[DemoRun]()}
+    require_pairs(pairs)
+    lane, watch = lanes.native(), Watch()
+    options: dict[str, Any] = {"threads": threads, "precision": "normal", "memory": "low"}
+    runs: dict[str, list[DemoRun]] = {"A": [], "B": []}
+    records = {"A": baseline, "B": candidate}
     order = measure.orders(pairs, np.random.default_rng(seed))
-    for number, pair in enumerate(order):
-        on_step(number, pairs, "llm_demo")
-        for side in pair:
-            runs[side].append(ask(records[side], model, image, question, lane, threads=threads))
+    for done, pair in enumerate(order):
+        on_step(done, pairs, "llm_demo")
+        for key in pair:
+            runs[key].append(ask(records[key], model, image, question, lane, threads=threads))
         watch.look()
     on_step(pairs, pairs, "done")
-    rows = []
-    for phase, tokens in zip(
-        PHASES, (None, runs["B"][0].prompt_tokens, runs["B"][0].decode_tokens), strict=True
-    ):
-        both, doubts = [], []
-        for side, record in records.items():
-            label, values = (
-                f"llm_demo, {record.variant}",
-                tuple(float(getattr(run, f"{phase}_s")) for run in runs[side]),
-            )
-            doubts += [f"{label}: {text}" for text in stats.stability(values)]
-            both.append(Measured(
-                side=Side(label=label, runtime="llm_demo", threads=threads, precision="normal", memory="low", kleidiai=record.default_on),
-                values_s=values, warmup_s=(), repeat=1, peak_bytes=max(run.peak_bytes or 0 for run in runs[side]),
-                kleidiai_running=runs[side][0].kleidiai,
-            ))  # fmt: skip
-        size = f"{tokens} tokens" if tokens else "one picture"
-        rows.append(Comparison(name="llm_demo", part=phase, size=size, tokens=tokens, baseline=both[0], candidate=both[1], order=order,
-                               warnings=(*doubts, *watch.warnings())))  # fmt: skip
-    plan = {
-        "pairs": pairs,
-        "threads": threads,
-        "precision": "normal",
-        "memory": "low",
-        "question": question,
-    }
-    return measure.result(
+
+    def measured(key: str, phase: str) -> Measured:
+        label, kleidiai = f"llm_demo, {records[key].variant}", records[key].default_on
+        return Measured(
+            side=Side(label=label, runtime="llm_demo", kleidiai=kleidiai, **options),
+            values_s=tuple(getattr(run, f"{phase}_s") for run in runs[key]),
+            warmup_s=(),
+            repeat=1,
+            peak_bytes=max(run.peak_bytes or 0 for run in runs[key]),
+            kleidiai_running=runs[key][0].kleidiai,
+        )
+
+    rows, disturbed = [], watch.warnings()
+    first = runs["B"][0]
+    for phase, tokens in zip(PHASES, (None, first.prompt_tokens, first.decode_tokens), strict=True):
+        both = measured("A", phase), measured("B", phase)
+        row = Comparison(
+            name="llm_demo",
+            part=phase,
+            size=f"{tokens} tokens" if tokens else "one picture",
+            tokens=tokens,
+            baseline=both[0],
+            candidate=both[1],
+            order=order,
+            warnings=(*measure.doubts(both[0]), *measure.doubts(both[1]), *disturbed),
+        )
+        rows.append(row)
+    return results.result(
         manifest.read(model),
-        hardware.describe(),
-        plan,
+        {"pairs": pairs, **options, "question": question},
         lane=lane,
         rows=rows,
         versions={"mnn": candidate.version},

@@ -1,179 +1,99 @@
-"""Pictures of a benchmark: speed-ups with their intervals, and every value in the order in which it was measured."""
+"""Pictures of a benchmark: speed-ups in their intervals, and every value in its order."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from labkit.base.draw import CYCLE, finish
+from labkit.base.draw import CYCLE, finish, subplots
 from labkit.base.show import Picture
 from labkit.base.stats import MARGIN
-from labkit.bench.results import Comparison, amount
+from labkit.bench.results import Comparison, amount, unit_of
 
-MARKS = {
-    "faster": ("o", "full"),
-    "slower": ("s", "full"),
-    "undecided": ("D", "none"),
-}  # shape too: colour is not for everyone
+# Shape too: colour is not for everyone.
+MARKS: dict[str, dict[str, Any]] = {
+    "faster": {"marker": "o", "color": CYCLE[0]},
+    "slower": {"marker": "s", "color": CYCLE[0]},
+    "undecided": {"marker": "D", "color": "0.4", "markerfacecolor": "white"},
+}
+SIDES: tuple[dict[str, Any], ...] = (
+    {"marker": "o", "color": CYCLE[0]},
+    {"marker": "s", "color": CYCLE[2], "fillstyle": "none"},
+)
 APART = 5  # sides further apart than this share a logarithmic axis
-SIDES = ((CYCLE[0], "o", "full"), (CYCLE[2], "s", "none"))
 
 
 def forest(rows: Sequence[Comparison]) -> Picture:
-    """The speed-up of each row as a mark in its interval, on a logarithmic axis; the line at 1 is no difference.
+    """The speed-up of each row as a mark in its interval, on a logarithmic axis.
+
+    The line at 1 is no difference.
 
     Parameters
     ----------
     rows
         Of one machine (`labkit.bench.results.BenchResult.rows`).
     """
-    figure, axis = plt.subplots(figsize=(9, 0.42 * len(rows) + 1.3), layout="constrained")
+    figure, axis = subplots(size=(9, 0.42 * len(rows) + 1.3))
     axis.axvspan(1 - MARGIN, 1 + MARGIN, color="0.88", zorder=0)
     axis.axvline(1, color="0.35", linewidth=1)
-    found = [row.ratio for row in rows]
-    for y, ratio in enumerate(found):
-        marker, fill = MARKS[ratio.verdict]
-        colour = "0.4" if ratio.verdict == "undecided" else CYCLE[0]
-        axis.plot(
-            [ratio.low, ratio.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt"
-        )
-        axis.plot(
-            [ratio.low, ratio.high], [y, y], "|", color=colour, markersize=9, markeredgewidth=1.6
-        )
-        axis.plot(
-            ratio.speedup,
-            y,
-            marker,
-            color=colour,
-            fillstyle=fill,
-            markersize=7,
-            markerfacecoloralt="white",
-        )
-        axis.annotate(
-            f"{ratio}  {ratio.verdict}",
-            (1.01, y),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=9,
-        )
-    low, high = min(0.9, *(r.low for r in found)), max(1.1, *(r.high for r in found))
-    axis.set_xscale("log")
-    axis.set(
-        xlim=(low / 1.04, high * 1.04),
-        ylim=(len(rows) - 0.4, -0.6),
-        xlabel="speed-up: above 1 the candidate is faster",
-    )
-    ticks = [
-        t
-        for t in (
-            0.1,
-            0.2,
-            0.5,
-            0.7,
-            0.8,
-            0.9,
-            1,
-            1.1,
-            1.25,
-            1.5,
-            2,
-            3,
-            5,
-            10,
-            20,
-            50,
-            100,
-            200,
-            500,
-        )
-        if low / 1.04 <= t <= high * 1.04
-    ]
-    axis.set_xticks(_apart(ticks, high / low))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_yticks(
-        range(len(rows)),
-        [f"{row.part}: {row.baseline.side.label} → {row.candidate.side.label}" for row in rows],
-    )
-    axis.spines[["top", "right", "left"]].set_visible(False)
+    names, alt = [], []
+    for y, row in enumerate(rows):
+        ratio, before, after = row.ratio, row.baseline.side.label, row.candidate.side.label
+        around = [[ratio.speedup - ratio.low], [ratio.high - ratio.speedup]]
+        whiskers = {"markersize": 7, "linewidth": 2.2, "capsize": 4.5, "capthick": 1.6}
+        axis.errorbar(ratio.speedup, y, xerr=around, **whiskers, **MARKS[ratio.verdict])
+        beside = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 9}
+        axis.text(1.01, y, f"{ratio}  {ratio.verdict}", **beside)
+        names.append(f"{row.part}: {before} → {after}")
+        alt.append(f"{row.part}, {before} to {after}: {ratio}, {ratio.verdict}")
+    low = min(0.9, *(row.ratio.low for row in rows)) / 1.04
+    high = max(1.1, *(row.ratio.high for row in rows)) * 1.04
+    axis.set(xscale="log", xlim=(low, high), ylim=(len(rows) - 0.4, -0.6))
+    axis.set(xlabel="speed-up: above 1 the candidate is faster")
+    few = MaxNLocator(5) if high < 4 * low else LogLocator(subs=(1, 2, 5))
+    axis.xaxis.set(major_locator=few, major_formatter="{x:g}×", minor_locator=NullLocator())
+    axis.set_yticks(range(len(rows)), names)
+    axis.spines["left"].set_visible(False)
     axis.tick_params(left=False)
-    told = "; ".join(
-        f"{row.part}, {row.baseline.side.label} to {row.candidate.side.label}: {ratio}, {ratio.verdict}"
-        for row, ratio in zip(rows, found, strict=True)
-    )
-    return finish(
-        figure, f"Speed-ups with 95 % intervals; above 1 the candidate is faster. {told}."
-    )
-
-
-def _apart(ticks: list[float], span: float) -> list[float]:
-    """Ticks far enough from each other to be read, 1 among them."""
-    kept = [1.0]
-    for tick in sorted(ticks, key=lambda t: abs(np.log(t))):
-        if all(abs(np.log(tick / other)) > 0.1 * np.log(span) for other in kept):
-            kept.append(tick)
-    return sorted(kept)
+    words = "Speed-ups with 95 % intervals; above 1 the candidate is faster."
+    return finish(figure, f"{words} {'; '.join(alt)}.")
 
 
 def values(rows: Sequence[Comparison]) -> Picture:
-    """Every value of each row in the order of measurement, both sides, with their medians: drift and outliers show.
+    """Every value of each row in the order of measurement, with medians: drift and outliers show.
 
     Parameters
     ----------
     rows
         The parts of one comparison.
     """
-    figure, grid = plt.subplots(
-        1, len(rows), figsize=(3.1 * len(rows) + 0.6, 2.9), layout="constrained", squeeze=False
-    )
-    told = []
+    figure, grid = subplots(1, len(rows), size=(3.1 * len(rows) + 0.6, 2.9), squeeze=False)
+    alt = []
     for axis, row in zip(grid[0], rows, strict=True):
-        both = (row.baseline, row.candidate)
-        largest = max(max(m.values_s) for m in both)
-        unit, scale = (
-            ("s", 1.0) if largest >= 1 else ("ms", 1e3) if largest >= 1e-3 else ("µs", 1e6)
-        )
-        for side, measured in enumerate(both):
-            colour, marker, fill = SIDES[side]
+        largest = max(*row.baseline.values_s, *row.candidate.values_s)
+        unit, scale = unit_of(largest)
+        spans = []
+        for measured, side, line, look in zip(row.both, "AB", ("-", "--"), SIDES, strict=True):
+            taken, median = np.array(measured.values_s), measured.median_s
             # Within a pair, what ran first stands left of the pair's number.
-            x = np.array(
-                [
-                    i + 1 + (-0.15 if (pair[0] == "AB"[side]) else 0.15)
-                    for i, pair in enumerate(row.order)
-                ]
-            )
-            axis.plot(
-                x,
-                np.array(measured.values_s) * scale,
-                marker,
-                color=colour,
-                fillstyle=fill,
-                markersize=5,
-                label=measured.side.label,
-            )
-            axis.axhline(
-                measured.median_s * scale, color=colour, linewidth=1, linestyle=("-", "--")[side]
-            )
+            first = np.array([pair[0] == side for pair in row.order])
+            x = np.arange(1, len(first) + 1) + np.where(first, -0.15, 0.15)
+            label = measured.side.label
+            axis.plot(x, taken * scale, linestyle="none", markersize=5, label=label, **look)
+            axis.axhline(median * scale, color=look["color"], linewidth=1, linestyle=line)
+            shown = f"{amount(taken.min())} to {amount(taken.max())}"
+            spans.append(f"{label} {shown}, median {amount(median)}")
         axis.set(title=row.part, xlabel="pair", ylabel=f"{unit} a pass")
         if 1 / APART < row.ratio.speedup < APART:
             axis.set(ylim=(0, largest * scale * 1.08))
         else:  # on a common scale the smaller side would be a flat line
             axis.set(yscale="log", ylabel=f"{unit} a pass, logarithmic")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.spines[["top", "right"]].set_visible(False)
-        spans = [
-            f"{m.side.label} {amount(min(m.values_s))} to {amount(max(m.values_s))}, median {amount(m.median_s)}"
-            for m in both
-        ]
-        told.append(f"{row.part}: {'; '.join(spans)}")
-    figure.legend(
-        *grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False
-    )
-    return finish(
-        figure,
-        f"Every value of {len(rows[0].order)} pairs in the order of measurement. {'. '.join(told)}.",
-    )
+        alt.append(f"{row.part}: {'; '.join(spans)}")
+    handles = grid[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False)
+    words = f"Every value of {len(rows[0].order)} pairs in the order of measurement."
+    return finish(figure, f"{words} {'. '.join(alt)}.")

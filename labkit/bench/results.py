@@ -1,41 +1,38 @@
-"""What a benchmark found: every value of both sides of each comparison, the machine, and the file that keeps them."""
+"""What a benchmark found: all values of both sides, the machine, and the file that keeps them."""
 
 from __future__ import annotations
 
 import json
-import os
+import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from labkit.base import paths, stats
+from labkit import __version__
+from labkit.base import files, hardware, paths, stats
 from labkit.base.errors import ResultError
+from labkit.base.records import from_json, to_json
+from labkit.base.show import Table
+from labkit.bench.comparisons import PARTS, WORDS, Side
+from labkit.engine.lanes import Lane
+from labkit.model.manifest import Manifest
 
 SCHEMA = 1
-PARTS = ("load", "vision", "prefill", "decode")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """One way to run the work; ``runtime`` is "modules", "build", "chat", "llm_demo" or "transformers"."""
-
-    label: str
-    runtime: str
-    threads: int
-    precision: str
-    memory: str
-    kleidiai: bool = False
+AGAIN = "Measure again: labkit bench"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What one side took: each value, of a process of its own, is the mean seconds of ``repeat`` passes.
+    """What one side took.
 
-    ``warmup_s`` are the means that came before each value, ``peak_bytes`` the most memory that a process held, Python
-    included, and ``kleidiai_running`` what MNN said of KleidiAI.
+    Each value, of a process of its own, is the mean seconds of ``repeat`` passes. ``warmup_s`` are
+    the means that came before each value, ``peak_bytes`` the most memory that a process held,
+    Python included, and ``kleidiai_running`` what MNN said of KleidiAI.
     """
 
     side: Side
@@ -53,7 +50,10 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One part, measured both ways; ``tokens`` is how many one pass works on, where it works on tokens."""
+    """One part, measured both ways.
+
+    ``tokens`` is how many one pass works on, where it works on tokens.
+    """
 
     name: str
     part: str
@@ -64,10 +64,26 @@ class Comparison:
     order: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if self.part not in PARTS or not set(self.order) <= {"AB", "BA"}:
+            raise ValueError(f"part {self.part!r} in the order {' '.join(self.order)}")
+        if len(self.order) != self.ratio.pairs:
+            raise ValueError(f"{self.ratio.pairs} pairs, {len(self.order)} in order")
+
+    @property
+    def both(self) -> tuple[Measured, Measured]:
+        """Baseline and candidate."""
+        return self.baseline, self.candidate
+
     @property
     def ratio(self) -> stats.Ratio:
         """How many times as fast the candidate is."""
         return stats.ratio(self.baseline.values_s, self.candidate.values_s)
+
+
+def unit_of(seconds: float) -> tuple[str, float]:
+    """The unit in which so many seconds read well, and how many of it make a second."""
+    return ("s", 1.0) if seconds >= 1 else ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
 
 
 def amount(seconds: float, tokens: int | None = None) -> str:
@@ -76,68 +92,70 @@ def amount(seconds: float, tokens: int | None = None) -> str:
     >>> amount(0.00213), amount(2.0, 48)
     ('2.13 ms', '2 s, 24.0 tok/s')
     """
-    unit, scale = ("s", 1.0) if seconds >= 1 else ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
-    return f"{seconds * scale:.3g} {unit}" + (
-        f", {tokens / seconds:,.{1 if tokens < 100 * seconds else 0}f} tok/s" if tokens else ""
-    )
+    unit, scale = unit_of(seconds)
+    text = f"{seconds * scale:.3g} {unit}"
+    if tokens:
+        text += f", {tokens / seconds:,.{1 if tokens < 100 * seconds else 0}f} tok/s"
+    return text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One comparison for a reader: a table with a row for each part, and what has to be said with it."""
+    """One comparison for a reader: a row for each part, and what has to be said with it."""
 
     name: str
-    header: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]
+    words: str
+    table: Table
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"{self.name}: {self.words}" if self.words else self.name,
+                str(self.table),
+                *(f"  {note}" for note in self.notes),
+                *(f"  doubtful: {text}" for text in self.warnings),
+            ]
+        )
+
 
 def section(rows: Sequence[Comparison]) -> Section:
-    """The rows of one comparison as text, formatted; a warning that holds for all of them stands once."""
-    both = (rows[0].baseline, rows[0].candidate)
+    """The rows of one comparison as text; a warning that holds for all of them stands once."""
+    first = rows[0]
+    labels = [measured.side.label for measured in first.both]
     cells = []
     for row in rows:
-        found, medians = (
-            row.ratio,
-            (amount(m.median_s, row.tokens) for m in (row.baseline, row.candidate)),
-        )
-        cells.append((row.part, row.size, *medians, str(found), found.verdict))
-    shared = [text for text in rows[0].warnings if all(text in row.warnings for row in rows)]
-    peaks = ", ".join(
-        f"{m.side.label} {f'{m.peak_bytes / 1e6:,.0f} MB' if m.peak_bytes else 'over before it was read'}"
-        for m in both
-    )
-    python = "" if both[0].side.runtime == "llm_demo" else ", Python included"
-    mnn = [m for m in both if m.side.runtime != "transformers"]
-    said = ", ".join(
-        f"{m.side.label} {'yes, ' + ' and '.join(m.kleidiai_running) if m.kleidiai_running else 'no'}"
-        for m in mnn
-    )
+        medians = (amount(measured.median_s, row.tokens) for measured in row.both)
+        cells.append((row.part, row.size, *medians, str(row.ratio), row.ratio.verdict))
+    python = "" if first.baseline.side.runtime == "llm_demo" else ", Python included"
+    peaks, running = [], []
+    for label, measured in zip(labels, first.both, strict=True):
+        peak = f"{measured.peak_bytes / 1e6:,.0f} MB"
+        peaks.append(f"{label} {peak if measured.peak_bytes else 'over before it was read'}")
+        if measured.side.runtime != "transformers":
+            types = " and ".join(measured.kleidiai_running)
+            running.append(f"{label} {f'yes, {types}' if types else 'no'}")
+    shared = [text for text in first.warnings if all(text in row.warnings for row in rows)]
+    own = [f"{row.part}: {text}" for row in rows for text in row.warnings if text not in shared]
     return Section(
-        name=rows[0].name,
-        header=(
-            "part",
-            "one pass",
-            *(m.side.label for m in both),
-            "speed-up (95 % interval)",
-            "verdict",
-        ),
-        cells=tuple(cells),
+        name=first.name,
+        words=WORDS.get(first.name, ""),
+        table=Table(("part", "one pass", *labels, "speed-up (95 % interval)", "verdict"), cells),
         notes=(
-            f"Peak memory of the process{python}: {peaks}.",
-            f"KleidiAI running, by MNN's own message: {said}.",
+            f"Peak memory of the process{python}: {', '.join(peaks)}.",
+            f"KleidiAI running, by MNN's own message: {', '.join(running)}.",
         ),
-        warnings=(
-            *shared,
-            *(f"{row.part}: {text}" for row in rows for text in row.warnings if text not in shared),
-        ),
+        warnings=(*shared, *own),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchResult:
-    """Everything that one run found, as it is written to a file; no folder of the machine is in it."""
+    """Everything that one run found, as a file keeps it; no folder of the machine is in it.
+
+    ``print`` shows it.
+    """
 
     created: str
     machine: dict[str, Any]
@@ -148,37 +166,45 @@ class BenchResult:
     rows: tuple[Comparison, ...]
     schema: int = SCHEMA
 
+    def __post_init__(self) -> None:
+        if not (self.rows and str(self)):  # all that is shown can be shown
+            raise ValueError("no rows")
+
     @property
     def where(self) -> str:
         """The machine and lane in one line; results with another line are not to be mixed."""
         m = self.machine
-        memory = (
-            f"{m['memory_total_bytes'] / 2**30:.0f} GiB"
-            if m["memory_total_bytes"]
-            else "unknown memory"
-        )
+        cores, memory = m["logical_cores"] or "unknown", m["memory_total_bytes"]
+        size = f"{memory / 2**30:.0f} GiB" if memory else "unknown memory"
         sets = ", ".join(m["instruction_sets"] or ()) or "instruction sets unknown"
-        cores = f"{m['logical_cores'] or 'unknown'} cores"
-        return f"{m['cpu'] or 'unknown CPU'}, {m['architecture']}, {m['system']}, {cores}, {memory}, {self.lane} lane; {sets}"
+        return (
+            f"{m['cpu'] or 'unknown CPU'}, {m['architecture']}, {m['system']}, {cores} cores, "
+            f"{size}, {self.lane} lane; {sets}"
+        )
 
     @property
     def what(self) -> str:
         """Model, options, versions and date in one line."""
-        p, versions = (
-            self.plan,
-            ", ".join(f"{name} {version}" for name, version in self.versions.items()),
+        plan, versions = self.plan, ", ".join(map(" ".join, self.versions.items()))
+        return (
+            f"{self.model['name']}, {self.model['bytes'] / 1e6:.1f} MB as MNN; "
+            f"{plan['pairs']} pairs, up to {plan['threads']} threads, "
+            f"precision {plan['precision']}, memory mode {plan['memory']}; "
+            f"{versions}; {self.created}"
         )
-        options = f"{p['pairs']} pairs, up to {p['threads']} threads, precision {p['precision']}, memory mode {p['memory']}"
-        return f"{self.model['name']}, {self.model['bytes'] / 1e6:.1f} MB as MNN; {options}; {versions}; {self.created}"
 
     def groups(self) -> list[list[Comparison]]:
         """The rows, comparison by comparison."""
         names = dict.fromkeys(row.name for row in self.rows)
         return [[row for row in self.rows if row.name == name] for name in names]
 
+    def __str__(self) -> str:
+        sections = "".join(f"{section(rows)}\n\n" for rows in self.groups())
+        return f"{sections}{self.where}\n{self.what}"
+
     def to_json(self) -> str:
         """As text, raw values included."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
+        return to_json(self)
 
     @classmethod
     def from_json(cls, text: str, *, name: str = "the text") -> BenchResult:
@@ -189,86 +215,88 @@ class BenchResult:
         ResultError
             If it is something else, of another schema, or damaged.
         """
-        again = "Measure again: labkit bench"
         try:
             content = json.loads(text)
             schema = content["schema"]
         except (ValueError, KeyError, TypeError) as error:
             raise ResultError(
-                f"expected a benchmark's result in {name}, found something else or half of one ({error}). {again}"
+                f"expected a benchmark's result in {name}, found something else or half of one "
+                f"({error}). {AGAIN}"
             ) from error
         if schema != SCHEMA:
             raise ResultError(
-                f"expected schema {SCHEMA} in {name}, found {schema!r}: written by another labkit. {again}"
+                f"expected schema {SCHEMA} in {name}, found {schema!r}: written by another labkit. "
+                f"{AGAIN}"
             )
+        damage: Exception = ValueError("it holds more than a result")
         try:
-            result = cls(**{**content, "rows": tuple(_comparison(row) for row in content["rows"])})
-            _ = (
-                result.where,
-                result.what,
-                result.rows[0],
-                [section(rows) for rows in result.groups()],
-            )  # all that is shown can be shown
+            read = from_json(cls, text)
+            if json.loads(to_json(read)) == content:
+                return read
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ResultError(
-                f"the result in {name} is damaged ({type(error).__name__}: {error}). {again}"
-            ) from error
-        return result
+            damage = error
+        raise ResultError(
+            f"the result in {name} is damaged ({type(damage).__name__}: {damage}). {AGAIN}"
+        ) from damage
 
 
-def _comparison(row: dict[str, Any]) -> Comparison:
-    def measured(m: dict[str, Any]) -> Measured:
-        warm = tuple(map(tuple, m["warmup_s"]))
-        return Measured(**{**m, "values_s": tuple(m["values_s"]), "warmup_s": warm, "kleidiai_running": tuple(m["kleidiai_running"]),
-                           "side": Side(**m["side"])})  # fmt: skip
-
-    both = {key: measured(row[key]) for key in ("baseline", "candidate")}
-    found = Comparison(
-        **{**row, **both, "order": tuple(row["order"]), "warnings": tuple(row["warnings"])}
+def result(
+    about: Manifest,
+    plan: dict[str, Any],
+    *,
+    lane: Lane,
+    rows: Sequence[Comparison],
+    versions: dict[str, str],
+) -> BenchResult:
+    """What was measured on a model, with the machine and the date, as it will be read again."""
+    machine = dict(vars(hardware.describe()))
+    del machine["memory_available_bytes"], machine["disk_free_bytes"]
+    made = BenchResult(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        machine=machine,
+        lane=lane.name,
+        versions={"labkit": __version__, "python": platform.python_version(), **versions},
+        model={
+            "name": about.source["name"],
+            "parameters": about.source["parameters"],
+            "bytes": about.total_bytes,
+            "options": about.options,
+        },
+        plan=plan,
+        rows=tuple(rows),
     )
-    if (
-        found.part not in PARTS
-        or len(found.order) != found.ratio.pairs
-        or not set(found.order) <= {"AB", "BA"}
-    ):
-        raise ValueError(f"part {found.part!r}, {len(found.order)} pairs in order")
-    return found
+    return BenchResult.from_json(made.to_json())
 
 
 def require_free(path: Path) -> None:
     """Raise `ResultError` unless a file can be written here without replacing another."""
     if path.exists():
         raise ResultError(
-            f"expected {path} to be free; there is a file already. Choose another name with --out, or remove it"
+            f"expected {path} to be free; there is a file already. "
+            "Choose another name with --out, or remove it"
         )
-    if not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if not folder.is_dir():
         raise ResultError(
-            f"expected the folder {path.absolute().parent}, found none. Make it, or choose another name with --out"
+            f"expected the folder {folder}, found none. Make it, or choose another name with --out"
         )
-
-
-def save(result: BenchResult, path: Path | None = None) -> Path:
-    """Write a result, whole or not at all, under a name that is free; None finds one in the results folder."""
-    if path is None:
-        stem = f"bench-{result.created[:19].replace(':', '')}-{Path(result.model['name']).name}"
-        names = (
-            paths.results_dir() / f"{stem}{'' if n == 1 else f'-{n}'}.json"
-            for n in range(1, 10_000)
-        )
-        path = next(name for name in names if not name.exists())
-    write(path, result.to_json())
-    return path
 
 
 def write(path: Path, text: str) -> None:
     """Write a text, whole or not at all, under a name that is free."""
     require_free(path)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new.write_text(text, encoding="utf-8")
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
+    files.write(path, text)
+
+
+def save(result: BenchResult, path: Path | None = None) -> Path:
+    """Write a result under a name that is free; None finds one in the results folder."""
+    if path is None:
+        stem = f"bench-{result.created[:19].replace(':', '')}-{Path(result.model['name']).name}"
+        names = (f"{stem}{'' if n == 1 else f'-{n}'}.json" for n in count(1))
+        files_there = map(paths.results_dir().joinpath, names)
+        path = next(file for file in files_there if not file.exists())
+    write(path, result.to_json())
+    return path
 
 
 def read(path: Path) -> BenchResult:
@@ -283,6 +311,7 @@ def read(path: Path) -> BenchResult:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ResultError(
-            f"expected a benchmark's result in {path}, could not read it ({error}). Measure one: labkit bench"
+            f"expected a benchmark's result in {path}, could not read it ({error}). "
+            "Measure one: labkit bench"
         ) from error
     return BenchResult.from_json(text, name=str(path))

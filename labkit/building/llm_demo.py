@@ -219,21 +219,14 @@ class _Desk:
         (self.folder / "prompts.txt").write_text(lines, encoding="utf-8")
         words = ("config.json", "prompts.txt", str(max_new_tokens))
         argv = self.lane.program_command(self.record.program, *words, plugin=plugin)
-        printed: list[str] = []
-        finished = command.run(
-            argv,
-            log=self.folder / "log",
-            cwd=self.folder,
-            timeout_s=1800,
-            on_line=printed.append,
-        )
-        text = "\n".join(printed)
+        ended = command.run(argv, log=self.folder / "log", cwd=self.folder, timeout_s=1800)
+        text = "\n".join(ended.lines)
         return DemoRun(
             **parse(text, self.pixels),
             kleidiai=accelerated_types(text),
             lane=self.lane.label,
             timed=self.lane.may_be_timed,
-            peak_bytes=finished.peak_bytes,
+            peak_bytes=ended.peak_bytes,
         )
 
     def count(self, prompts: Sequence[str], max_new_tokens: int) -> tuple[Counts, DemoRun]:

@@ -18,7 +18,7 @@ class Product:
 
     path: str
     bytes: int
-    sha256: str
+    sha256: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,14 +34,13 @@ COMPLAINT = re.compile(r"\berror:|CMake Error|fatal error")
 WITHOUT = re.compile(r"(KleidiAI [^\n]*?(?:failed|mismatch|not found)[^\n]*)")
 UNUSED = "Manually-specified variables were not used by the project"
 SPACE = 300_000_000  # bytes of free disk; a build folder takes 25 to 60 MB
-Progress = Callable[[int, int, float], object]
 
 
 def run_build(
     plan: BuildPlan,
     *,
-    on_stage: Callable[[Stage], object] = lambda _: None,
-    on_progress: Progress = lambda *_: None,
+    on_stage: Callable[[Stage], None] | None = None,
+    on_progress: Callable[[int, int], object] = lambda *_: None,
 ) -> BuildRecord:
     """Carry out a plan, or go on where it stopped; returns at once if it is finished.
 
@@ -50,7 +49,7 @@ def run_build(
     on_stage
         Called after each stage.
     on_progress
-        Called with (files done, files in all, seconds left) while compiling.
+        Called with (files done, files in all) while compiling.
 
     Raises
     ------
@@ -118,7 +117,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _run(
-    plan: BuildPlan, on_stage: Callable[[Stage], object], on_progress: Progress
+    plan: BuildPlan,
+    on_stage: Callable[[Stage], None] | None,
+    on_progress: Callable[[int, int], object],
 ) -> BuildRecord:
     folder = plan.folder
     if not _same(plan):  # another plan's leavings: nothing of them may decide this build
@@ -129,30 +130,47 @@ def _run(
     files.write(folder / PLAN, to_json(plan.to_dict()))
     if plan.target == "aarch64-static":
         write_zig_tools(folder)
-    for number, (name, argv) in enumerate(plan.commands, 1):
-        begun = time.perf_counter()
-        try:
-            if name.startswith("clone"):
-                _clone(plan, name, argv)
-            elif name == "configure":
-                _configure(plan, argv)
-            elif name == "compile":
-                _compile(plan, argv, on_progress)
-            else:
-                (folder / "python").mkdir(exist_ok=True)
-                _command(plan, name, argv)
-        finally:
-            taken = time.perf_counter() - begun
-            _add_seconds(folder / SECONDS, name, taken)
-        on_stage(Stage(number=number, total=len(plan.commands), name=name, elapsed_s=taken))
+    if plan.python:
+        (folder / "python").mkdir(exist_ok=True)
+
+    def on_line(line: str) -> None:
+        if step := STEP.match(line):
+            on_progress(int(step[1]), int(step[2]))
+
+    stages = command.Stages([name for name, _ in plan.commands], on_stage)
+    for name, argv in plan.commands:
+        with _seconds_kept(folder / SECONDS, name):
+            _stage(plan, name, argv, on_line)
+        stages.end(name)
     return _record(plan)
 
 
+@contextmanager
+def _seconds_kept(file: Path, stage: str) -> Iterator[None]:
+    """Add the seconds of the block to those of earlier runs, even if it is interrupted."""
+    total = from_json(dict[str, float], file.read_bytes()) if file.is_file() else {}
+    begun = time.perf_counter() - total.get(stage, 0.0)
+    try:
+        yield
+    finally:
+        total[stage] = round(time.perf_counter() - begun, 1)
+        files.write(file, to_json(total))
+
+
+def _stage(
+    plan: BuildPlan, name: str, argv: tuple[str, ...], on_line: Callable[[str], None]
+) -> None:
+    if name.startswith("clone"):
+        with files.new_folder(Path(argv[-1])) as clone:
+            _command(plan, name, (*argv[:-1], str(clone)), on_line)
+    elif name == "configure":
+        _configure(plan, argv, on_line)
+    else:
+        _command(plan, name, argv, on_line)
+
+
 def _command(
-    plan: BuildPlan,
-    stage: str,
-    argv: tuple[str, ...],
-    on_line: Callable[[str], object] = lambda _: None,
+    plan: BuildPlan, stage: str, argv: tuple[str, ...], on_line: Callable[[str], None]
 ) -> str:
     """Run a stage's command; what it printed."""
     lines: list[str] = []
@@ -180,17 +198,11 @@ def _command(
     return "\n".join(lines)
 
 
-def _clone(plan: BuildPlan, stage: str, argv: tuple[str, ...]) -> None:
-    *words, to = argv
-    with files.new_folder(Path(to)) as folder:
-        _command(plan, stage, (*words, str(folder)))
-
-
-def _configure(plan: BuildPlan, argv: tuple[str, ...]) -> None:
+def _configure(plan: BuildPlan, argv: tuple[str, ...], on_line: Callable[[str], None]) -> None:
     version = sources.mnn_version(plan.source)
     if plan.kleidiai_source:
         sources.kleidiai_version(plan.kleidiai_source)
-    printed = _command(plan, "configure", argv)
+    printed = _command(plan, "configure", argv, on_line)
     if UNUSED in printed:
         names = re.findall(r"^    (\S+)", printed.partition(UNUSED)[2], re.MULTILINE)
         raise BuildError(
@@ -203,23 +215,6 @@ def _configure(plan: BuildPlan, argv: tuple[str, ...]) -> None:
             "KleidiAI was asked for, and CMake went on without it, where MNN only warns: "
             f"{without[1]}. Name a checkout of KleidiAI v{sources.KLEIDIAI} with --kleidiai-source"
         )
-
-
-def _compile(plan: BuildPlan, argv: tuple[str, ...], on_progress: Progress) -> None:
-    begun = time.perf_counter()
-
-    def on_line(line: str) -> None:
-        if step := STEP.match(line):
-            done, total = int(step[1]), int(step[2])
-            on_progress(done, total, (time.perf_counter() - begun) / max(done, 1) * (total - done))
-
-    _command(plan, "compile", argv, on_line)
-
-
-def _add_seconds(file: Path, stage: str, seconds: float) -> None:
-    total = from_json(dict[str, float], file.read_bytes()) if file.is_file() else {}
-    total[stage] = round(total.get(stage, 0.0) + seconds, 1)
-    files.write(file, to_json(total))
 
 
 def _record(plan: BuildPlan) -> BuildRecord:

@@ -23,7 +23,6 @@ from labkit.cli.shared import (
     option,
     path,
     progress,
-    result_text,
     say,
     show,
 )
@@ -75,9 +74,7 @@ def build(args: Namespace) -> int:
     print(plan, file=sys.stderr)
     try:
         with progress("files") as on_step:
-            record = running.run_build(
-                plan, on_stage=say, on_progress=lambda done, total, _: on_step(done, total)
-            )
+            record = running.run_build(plan, on_stage=say, on_progress=on_step)
     except KeyboardInterrupt:
         say("interrupted; what was compiled is kept, and the same command goes on with it")
         return 130
@@ -123,4 +120,4 @@ def demo(args: Namespace) -> None:
         results.require_free(args.out)
     with progress("pairs") as on_step:
         result = demos.timed(baseline, candidate, *asked, pairs=args.pairs, on_step=on_step)
-    print(result_text(result), results.save(result, args.out), sep="\n")
+    print(result, results.save(result, args.out), sep="\n")

@@ -7,9 +7,7 @@ import re
 import sys
 from argparse import ArgumentTypeError, Namespace
 
-from labkit.bench import measure, results
-from labkit.bench.measure import COMPARISONS
-from labkit.bench.results import PARTS
+from labkit.bench.comparisons import COMPARISONS, PARTS
 from labkit.cli.shared import (
     LANE,
     MEMORY,
@@ -25,7 +23,6 @@ from labkit.cli.shared import (
     option,
     path,
     progress,
-    result_text,
     say,
     show,
 )
@@ -75,6 +72,9 @@ def _size(text: str) -> tuple[int, int]:
 def bench(args: Namespace) -> None:
     """Time in pairs, or count; print the result and keep it."""
     from labkit.base import hardware
+    from labkit.bench import results
+    from labkit.bench.measure import run
+    from labkit.bench.plan import BenchPlan, default_comparisons, require_timed
     from labkit.engine import lanes
     from labkit.proof.ready import folder_of
 
@@ -84,11 +84,11 @@ def bench(args: Namespace) -> None:
         _count(args)
         return
     lane = lanes.Lane(name=args.lane, cpu=None if args.lane == "native" else "max")
-    measure.require_timed(lane)
+    require_timed(lane)
     threads = args.threads or hardware.default_threads()
-    plan = measure.BenchPlan(
+    plan = BenchPlan(
         model=folder_of(args.model, on_stage=say),
-        comparisons=tuple(args.compare or measure.default_comparisons(threads)),
+        comparisons=tuple(args.compare or default_comparisons(threads)),
         parts=tuple(args.parts),
         pairs=args.pairs,
         image=args.image,
@@ -101,9 +101,9 @@ def bench(args: Namespace) -> None:
         build=lanes.native(args.build).build,
     )
     with progress("pairs") as on_step:
-        result = measure.run(plan, on_step=on_step)
+        result = run(plan, on_step=on_step)
     saved = results.save(result, args.out)
-    print(result.to_json() if args.json else f"{result_text(result)}\n", end="")
+    print(result.to_json() if args.json else f"{result}\n", end="")
     print(f"{saved}\nAs a page: labkit report {saved} --out page.html", file=sys.stderr)
 
 
@@ -114,6 +114,7 @@ def _count(args: Namespace) -> None:
     from labkit.arm.figures import top_functions
     from labkit.base.errors import CountingFailed
     from labkit.base.show import Table
+    from labkit.bench import results
     from labkit.model import parts
     from labkit.proof.ready import folder_of
 
@@ -156,6 +157,7 @@ def _count(args: Namespace) -> None:
 )
 def report(args: Namespace) -> None:
     """Write the page."""
+    from labkit.bench import results
     from labkit.bench.report import page
 
     results.require_free(args.out)

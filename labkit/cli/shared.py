@@ -7,10 +7,7 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from labkit.bench.results import BenchResult
+from typing import Any
 
 Run = Callable[[Namespace], "int | None"]
 Option = tuple[str, dict[str, Any]]
@@ -119,17 +116,3 @@ def progress(unit: str) -> Iterator[Callable[..., None]]:
             bar.update(done - bar.n)
 
         yield on_step
-
-
-def result_text(result: BenchResult) -> str:
-    """What a benchmark found, comparison by comparison, and where."""
-    from labkit.base.show import Table
-    from labkit.bench import results
-
-    lines = []
-    for section in map(results.section, result.groups()):
-        lines += [section.name, str(Table(section.header, section.cells))]
-        lines += [f"  {note}" for note in section.notes]
-        lines += [f"  doubtful: {text}" for text in section.warnings]
-        lines.append("")
-    return "\n".join([*lines, result.where, result.what])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +10,11 @@ import pytest
 from labkit.arm.classes import CLASSES
 from labkit.arm.counts import Counts, difference
 from labkit.arm.figures import ladder
-from labkit.base import paths
+from labkit.base import files, paths
+from labkit.base.records import to_json
 from labkit.bench import builds
 from labkit.building import llm_demo
-from labkit.building.record import RECORD, BuildRecord, read_record
+from labkit.building.record import RECORD, BuildRecord, Product, read_record
 from labkit.engine import lanes
 
 
@@ -26,13 +25,20 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def own(folder: Path, variant: str) -> BuildRecord:
     folder.mkdir(parents=True)
-    content: dict[str, Any] = {
-        "schema": 1, "variant": variant, "target": "aarch64-linux", "version": "3.6.1", "options": {}, "toolchain": "gcc",
-        "compiler": "gcc 12", "architecture": "aarch64", "seconds": {"configure": 1.0, "compile": 299.0},
-        "products": [{"path": "llm_demo", "bytes": 5, "sha256": "0"}],
-        "kernels": {"i8mm": 3} if variant == "accelerated" else {}, "machine": {}, "python": None,
-    }  # fmt: skip
-    (folder / RECORD).write_text(json.dumps(content))
+    record = BuildRecord(
+        variant=variant,
+        target="aarch64-linux",
+        version="3.6.1",
+        options={},
+        toolchain="gcc",
+        compiler="gcc 12",
+        architecture="aarch64",
+        seconds={"configure": 1.0, "compile": 299.0},
+        products=(Product(path="llm_demo", bytes=5, sha256="0"),),
+        kernels={"i8mm": 3} if variant == "accelerated" else {},
+        machine={},
+    )
+    files.write(folder / RECORD, to_json(record))
     return read_record(folder)
 
 
@@ -91,8 +97,17 @@ def test_own_builds_are_counted_in_place_of_recorded_ones(
         own(paths.place("cache") / "builds" / variant, variant)
 
     def ask(record: BuildRecord, *_: object, **__: object) -> llm_demo.DemoRun:
-        return llm_demo.DemoRun(answer=record.variant, prompt_tokens=1, decode_tokens=1, vision_s=0, prefill_s=0, decode_s=0, kleidiai=(),
-                                lane="", timed=False)  # fmt: skip
+        return llm_demo.DemoRun(
+            answer=record.variant,
+            prompt_tokens=1,
+            decode_tokens=1,
+            vision_s=0,
+            prefill_s=0,
+            decode_s=0,
+            kleidiai=(),
+            lane="",
+            timed=False,
+        )
 
     counts = Counts(dict.fromkeys((("MNN", "kai_x"), ("MNN", "y")), np.ones(len(CLASSES))))
     monkeypatch.setattr(llm_demo, "ask", ask)

@@ -1,4 +1,4 @@
-"""The protocol of the benchmark with fake sides, the files it writes, what it refuses, and one real run."""
+"""The protocol of the benchmark with fake sides, its files, what it refuses, and one real run."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ import pytest
 from labkit.base import stats
 from labkit.base.errors import ResultError
 from labkit.bench import measure, results
-from labkit.bench.measure import BenchPlan
+from labkit.bench.comparisons import PARTS, Side
+from labkit.bench.plan import BenchPlan
+from labkit.bench.runner import open_runner
 from labkit.engine.lanes import Lane
 
 
 class FakeRunner:
-    """A side without a process: the candidate takes half as long, and everything done is written down."""
+    """A side without a process: the candidate takes half as long; what is done is written down."""
 
     done: ClassVar[list[tuple[str, str]]] = []
     alive = 0
     most_alive = 0
 
-    def __init__(self, side: results.Side, plan: BenchPlan) -> None:
+    def __init__(self, side: Side, plan: BenchPlan) -> None:
         self.side = side
-        self.about = {name: (f"size of {name}", None) for name in results.PARTS}
+        self.about = {name: (f"size of {name}", None) for name in PARTS}
         FakeRunner.alive += 1
         FakeRunner.most_alive = max(FakeRunner.alive, FakeRunner.most_alive)
 
@@ -62,7 +64,7 @@ def plan(mini_folder: Path) -> BenchPlan:
 
 @pytest.fixture
 def result(plan: BenchPlan) -> results.BenchResult:
-    return measure.run(plan, open_runner=FakeRunner)  # type: ignore[arg-type]
+    return measure.run(plan, open_side=FakeRunner)  # type: ignore[arg-type]
 
 
 def test_both_orders_occur_and_the_seed_decides() -> None:
@@ -75,19 +77,21 @@ def test_both_orders_occur_and_the_seed_decides() -> None:
 
 def test_warm_up_stops_when_steady_and_keeps_what_it_took() -> None:
     left = iter([9.0, 5.0, 2.0, 1.02, 1.0, 1.0])
-    assert measure.warm_up(lambda: next(left)) == ((9.0, 5.0, 2.0, 1.02, 1.0), True)
+    taken = measure.warm_up(lambda: next(left))
+    assert taken == (9.0, 5.0, 2.0, 1.02, 1.0)
+    assert measure.steady(taken)
 
 
 def test_warm_up_gives_up_on_what_never_settles() -> None:
-    taken, steady = measure.warm_up(iter(2.0**n for n in range(100)).__next__)
+    taken = measure.warm_up(iter(2.0**n for n in range(100)).__next__)
     assert len(taken) == measure.MOST_WARMUPS
-    assert not steady
+    assert not measure.steady(taken)
 
 
 def test_pairs_are_counted_raw_values_kept_and_one_side_idles(
     result: results.BenchResult, plan: BenchPlan
 ) -> None:
-    assert [row.part for row in result.rows] == list(results.PARTS)
+    assert [row.part for row in result.rows] == list(PARTS)
     for row in result.rows:
         assert (
             len(row.order)
@@ -111,13 +115,13 @@ def test_sides_are_closed_when_one_fails(plan: BenchPlan) -> None:
             raise OSError("no")
 
     with pytest.raises(OSError, match="no"):
-        measure.run(plan, open_runner=Failing)  # type: ignore[arg-type]
+        measure.run(plan, open_side=Failing)  # type: ignore[arg-type]
     assert FakeRunner.alive == 0
 
 
 def test_progress_is_told(plan: BenchPlan) -> None:
     told: list[tuple[int, int, str]] = []
-    measure.run(plan, open_runner=FakeRunner, on_step=lambda *step: told.append(step))  # type: ignore[arg-type]
+    measure.run(plan, open_side=FakeRunner, on_step=lambda *step: told.append(step))  # type: ignore[arg-type]
     assert [done for done, _, _ in told] == list(range(plan.pairs + 1))
     assert told[-1] == (plan.pairs, plan.pairs, "done")
 
@@ -133,6 +137,36 @@ def test_a_file_holds_the_whole_result_and_replaces_none(
         results.write(path, "another")
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_result_prints_its_tables_and_where_it_was_measured(
+    result: results.BenchResult,
+) -> None:
+    text = str(result)
+    assert text.startswith("quantised: plain modules, weights unpacked to float32")
+    for row in result.rows:
+        assert f"{row.part}  " in text
+        assert f"{row.ratio}" in text
+    assert text.endswith(f"\n\n{result.where}\n{result.what}")
+
+
+def test_what_is_doubtful_is_said_of_its_side() -> None:
+    side = Side(
+        label="on", runtime="modules", threads=1, precision="normal", memory="low", kleidiai=True
+    )
+    measured = results.Measured(
+        side=side,
+        values_s=(1.0,) * 9,
+        warmup_s=((1.0, 1.0),) * 8 + ((1.0, 2.0),),
+        repeat=1,
+        peak_bytes=1,
+        kleidiai_running=(),
+    )
+    unsteady, kleidiai = measure.doubts(measured)
+    assert unsteady == "on: not steady after 20 warm-ups in 1 of 9 pairs"
+    assert kleidiai.startswith("on: KleidiAI is turned on, but MNN did not say that it runs")
+    fine = replace(measured, warmup_s=((1.0, 1.0),) * 9, kleidiai_running=("QI4",))
+    assert measure.doubts(fine) == []
 
 
 def _without(key: str, content: dict[str, Any]) -> None:
@@ -177,7 +211,7 @@ def test_another_schema_and_a_missing_file_are_refused(
 
 def test_an_emulated_lane_is_never_timed(plan: BenchPlan) -> None:
     with pytest.raises(ResultError, match="labkit bench --lane emulated --count"):
-        measure.run(replace(plan, lane=Lane(name="emulated", cpu="max")), open_runner=FakeRunner)  # type: ignore[arg-type]
+        measure.run(replace(plan, lane=Lane(name="emulated", cpu="max")), open_side=FakeRunner)  # type: ignore[arg-type]
     assert not FakeRunner.done
 
 
@@ -186,7 +220,7 @@ def test_an_emulated_lane_is_never_timed(plan: BenchPlan) -> None:
 )
 def test_kleidiai_is_refused_on_x86_with_what_to_type_instead(plan: BenchPlan) -> None:
     with pytest.raises(ResultError, match="labkit bench --lane emulated --count"):
-        measure.run(replace(plan, comparisons=("kleidiai",)), open_runner=FakeRunner)  # type: ignore[arg-type]
+        measure.run(replace(plan, comparisons=("kleidiai",)), open_side=FakeRunner)  # type: ignore[arg-type]
     assert not FakeRunner.done
 
 
@@ -231,8 +265,10 @@ def test_the_published_figures_say_that_they_are_single_runs() -> None:
     assert "no interval" in found["note"]
     assert "never" in found["note"]
     assert [(r["part"], r["unit"], r["baseline"], r["candidate"]) for r in found["rows"]] == [
-        ("vision", "s", 5.76, 2.91), ("prefill", "tokens/s", 192.28, 266.13), ("decode", "tokens/s", 34.73, 44.96),
-    ]  # fmt: skip
+        ("vision", "s", 5.76, 2.91),
+        ("prefill", "tokens/s", 192.28, 266.13),
+        ("decode", "tokens/s", 34.73, 44.96),
+    ]
     with pytest.raises(ResultError):
         results.BenchResult.from_json(json.dumps(found))
 
@@ -242,8 +278,8 @@ def test_the_published_figures_say_that_they_are_single_runs() -> None:
 )
 def test_both_sides_of_each_comparison_really_run(mini_folder: Path, comparison: str) -> None:
     plan = BenchPlan(model=mini_folder, comparisons=(comparison,), threads=2)
-    for side in measure.sides(comparison, plan, "int4"):
-        runner = measure.Runner(side, plan)
+    for side in plan.sides(comparison, "int4"):
+        runner = open_runner(side, plan)
         try:
             assert runner.load() > 0
             assert all(runner.run(part, 1) > 0 for part in ("vision", "prefill", "decode"))

@@ -1,4 +1,4 @@
-"""The report page: needs nothing else, and never mixes machines or published figures with what was measured."""
+"""The report page: needs nothing else, never mixes machines, or what others have published."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import pytest
 
 from labkit.base.errors import ResultError
 from labkit.bench import measure, report, results
+from labkit.bench.plan import BenchPlan
 from labkit.bench.results import BenchResult
 
 
 @pytest.fixture(scope="module")
 def result(mini_folder: Path) -> BenchResult:
-    return measure.run(
-        measure.BenchPlan(model=mini_folder, comparisons=("quantised",), parts=("decode",))
-    )
+    return measure.run(BenchPlan(model=mini_folder, comparisons=("quantised",), parts=("decode",)))
 
 
 def test_a_page_needs_nothing_else_and_names_machine_verdict_and_interval(
@@ -40,6 +39,15 @@ def test_published_figures_stand_apart_and_are_called_one_run(result: BenchResul
     assert "one run" in page.lower()
     for table in re.findall(r"(?s)<table.*?</table>", page):
         assert not ("5.76" in table and result.rows[0].candidate.side.label in table)
+
+
+def test_what_is_written_on_a_page_is_text_and_verdicts_are_marked(result: BenchResult) -> None:
+    (row,) = result.rows
+    twice = replace(row.candidate, values_s=tuple(v / 2 for v in row.baseline.values_s))
+    doubtful = replace(row, candidate=twice, warnings=("busy <machine> & more",))
+    page = report.page([replace(result, rows=(doubtful,))])
+    assert "busy &lt;machine&gt; &amp; more" in page
+    assert '<td class="faster">faster</td>' in page
 
 
 def test_two_machines_are_not_mixed_silently(result: BenchResult) -> None:

@@ -17,7 +17,8 @@ from labkit.base import files, hardware
 from labkit.base.command import Stage
 from labkit.base.errors import BuildError, LaneNotReady, ResultError
 from labkit.base.records import to_json
-from labkit.bench import demos, measure, results
+from labkit.bench import demos, results
+from labkit.bench.plan import BenchPlan
 from labkit.building import inspection, llm_demo, plans, running
 from labkit.building.plans import BuildPlan
 from labkit.building.record import RECORD, BuildRecord, Product, read_record
@@ -89,7 +90,7 @@ def test_a_build_for_arm_with_kleidiai(sources: tuple[Path, Path]) -> None:
     stages: list[Stage] = []
     made = planned(sources)
     record = running.run_build(
-        made, on_stage=stages.append, on_progress=lambda done, total, _: steps.append((done, total))
+        made, on_stage=stages.append, on_progress=lambda *step: steps.append(step)
     )
     assert [stage.name for stage in stages] == ["configure", "compile"]
     assert steps[-1][0] == steps[-1][1] >= FILES + 2
@@ -133,7 +134,7 @@ def test_a_finished_build_is_not_built_again(sources: tuple[Path, Path]) -> None
 def test_interrupted_it_goes_on_where_it_stopped(sources: tuple[Path, Path]) -> None:
     made = planned(sources)
 
-    def stop(done: int, _total: int, _left: float) -> None:
+    def stop(done: int, _total: int) -> None:
         if done == 15:
             raise KeyboardInterrupt
 
@@ -142,7 +143,7 @@ def test_interrupted_it_goes_on_where_it_stopped(sources: tuple[Path, Path]) -> 
     with pytest.raises(BuildError, match="was not finished; type its command again"):
         read_record(made.folder)
     totals: set[int] = set()
-    record = running.run_build(made, on_progress=lambda _done, total, _left: totals.add(total))
+    record = running.run_build(made, on_progress=lambda _, total: totals.add(total))
     assert max(totals) <= FILES + 3 - 10  # what was compiled is not compiled again
     assert record.kernels == {"i8mm": 1}
 
@@ -364,7 +365,7 @@ def test_a_lane_takes_a_build_with_a_python_module(tmp_path: Path, mini_folder: 
     with pytest.raises(LaneNotReady, match=r"'emulated' .without a build."):
         lanes.lane("emulated", build=tmp_path)
     with pytest.raises(ResultError, match="Name it with --build DIR"):
-        measure.BenchPlan(model=mini_folder, comparisons=("build",))
+        BenchPlan(model=mini_folder, comparisons=("build",))
     stock = lanes.native().library
     (tmp_path / "python").mkdir()
     shutil.copy(stock, tmp_path / "python")

@@ -1,0 +1,81 @@
+"""What is compared with what: the comparisons by name, and the two sides of each.
+
+The command line reads this for its help, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+PARTS = ("load", "vision", "prefill", "decode")
+OPTIONS = ("threads", "precision", "memory")
+COMPARISONS = {
+    "kleidiai": "plain modules, MNN's own kernels against KleidiAI's (hint off, hint on)",
+    "quantised": "plain modules, weights unpacked to float32 (memory normal) "
+    "against kept in 4 or 8 bits (memory low)",
+    "threads": "plain modules, one thread against all",
+    "build": "plain modules, the stock wheel against your own build of MNN "
+    "(--build DIR, made by labkit build --python)",
+    "chat": "MNN-LLM end to end with its KV cache, one thread against all; "
+    "the stock wheel never uses KleidiAI here",
+    "transformers-fp32": "the original in transformers, float32, against MNN; "
+    "decode without a KV cache on both sides",
+    "transformers-bf16": "the original in transformers, bfloat16, against MNN; "
+    "decode without a KV cache on both sides",
+}
+WORDS = {**COMPARISONS, "llm_demo": "two builds' llm_demo, end to end with its KV cache"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One way to run the work.
+
+    ``runtime`` is "modules", "build", "chat", "llm_demo" or "transformers".
+    """
+
+    label: str
+    runtime: str
+    threads: int
+    precision: str
+    memory: str
+    kleidiai: bool = False
+
+
+def sides(name: str, usual: Side, *, bits: str, build: str) -> tuple[Side, Side]:
+    """Baseline and candidate of one of `COMPARISONS`.
+
+    Parameters
+    ----------
+    usual
+        What holds for both, unless the comparison changes it.
+    bits
+        The model's weights, such as "int4".
+    build
+        The variant of the own build.
+    """
+    mnn, threads = {"label": f"MNN {bits}"}, f"{usual.threads} threads"
+    original = {"runtime": "transformers"}
+    changes: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "kleidiai": ({"label": "KleidiAI off"}, {"label": "KleidiAI on", "kleidiai": True}),
+        "quantised": (
+            {"label": "unpacked to float32", "memory": "normal"},
+            {"label": f"kept {bits}", "memory": "low"},
+        ),
+        "threads": ({"label": "1 thread", "threads": 1}, {"label": threads}),
+        "build": ({"label": "stock wheel"}, {"label": f"own build, {build}", "runtime": "build"}),
+        "chat": (
+            {"label": "chat, 1 thread", "threads": 1, "runtime": "chat"},
+            {"label": f"chat, {threads}", "runtime": "chat"},
+        ),
+        "transformers-fp32": (
+            {"label": "transformers float32", "precision": "float32", **original},
+            mnn,
+        ),
+        "transformers-bf16": (
+            {"label": "transformers bfloat16", "precision": "bfloat16", **original},
+            mnn,
+        ),
+    }
+    baseline, candidate = changes[name]
+    return replace(usual, **baseline), replace(usual, **candidate)

@@ -1,0 +1,118 @@
+"""What will be measured, and whether it can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labkit.base import hardware, stats
+from labkit.base.errors import ResultError
+from labkit.bench import comparisons
+from labkit.bench.comparisons import COMPARISONS, OPTIONS, PARTS, Side
+from labkit.building.record import read_record
+from labkit.engine.lanes import Lane, native
+from labkit.model import checkpoints
+from labkit.model.manifest import Manifest
+
+HERE = ("model", "checkpoint", "lane", "build")  # this machine's business, not a result's
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchPlan:
+    """What will be measured.
+
+    ``memory`` and ``precision`` hold for every side that does not compare them.
+    """
+
+    model: Path
+    comparisons: tuple[str, ...]
+    parts: tuple[str, ...] = PARTS
+    pairs: int = stats.LEAST_PAIRS
+    image: tuple[int, int] = (112, 112)
+    prompt_tokens: int = 48
+    threads: int = 1
+    precision: str = "normal"
+    memory: str = "low"
+    checkpoint: str = checkpoints.MINI
+    lane: Lane = field(default_factory=native)
+    build: Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for what, given, known in (
+            ("comparisons", self.comparisons, COMPARISONS),
+            ("parts", self.parts, PARTS),
+        ):
+            if not given or not set(given) <= set(known):
+                raise ResultError(
+                    f"expected {what} among {', '.join(known)}, "
+                    f"received {', '.join(given) or 'none'}"
+                )
+        require_pairs(self.pairs)
+        if "build" in self.comparisons and not self.build:
+            raise ResultError(
+                "expected your build's folder for the comparison 'build', received none. "
+                "Name it with --build DIR"
+            )
+        if self.threads < 2 and {"threads", "chat"} & set(self.comparisons):
+            raise ResultError(
+                "comparing one thread with all needs two cores and --threads of at least 2"
+            )
+
+    def sides(self, comparison: str, bits: str) -> tuple[Side, Side]:
+        """Baseline and candidate of a comparison; ``bits`` is the weights' kind, as "int4"."""
+        options: dict[str, Any] = {name: getattr(self, name) for name in OPTIONS}
+        usual = Side(label="", runtime="modules", **options)
+        own = read_record(self.build).variant if self.build and comparison == "build" else ""
+        return comparisons.sides(comparison, usual, bits=bits, build=own)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a result: without folders."""
+        return {name: value for name, value in vars(self).items() if name not in HERE}
+
+
+def default_comparisons(threads: int) -> tuple[str, ...]:
+    """What this machine can compare without torch."""
+    first = "kleidiai" if hardware.describe().can_run_kleidiai else "quantised"
+    return (first, "threads", "chat") if threads > 1 else (first,)
+
+
+def require_pairs(pairs: int) -> None:
+    """Raise `ResultError` if there are too few for an interval."""
+    if pairs < stats.LEAST_PAIRS:
+        raise ResultError(
+            f"expected at least {stats.LEAST_PAIRS} pairs, without which there is no interval, "
+            f"received {pairs}"
+        )
+
+
+def require_timed(lane: Lane) -> None:
+    """Raise `ResultError` in a lane whose seconds say nothing about a CPU."""
+    if not lane.may_be_timed:
+        raise ResultError(
+            f"expected a lane whose seconds say something about a CPU, received {lane.label}: "
+            "under emulation they do not. "
+            "Count instructions there instead: labkit bench --lane emulated --count"
+        )
+
+
+def require_possible(plan: BenchPlan, about: Manifest) -> None:
+    """Raise `ResultError` if this machine, model or checkpoint cannot be compared so."""
+    require_timed(plan.lane)
+    machine = hardware.describe()
+    if "kleidiai" in plan.comparisons and machine.can_run_kleidiai is False:
+        raise ResultError(
+            "expected an Arm CPU with dotprod and i8mm, found "
+            f"{machine.cpu or machine.architecture}: KleidiAI's kernels cannot run here. "
+            "Take --compare quantised or threads, or count KleidiAI's instructions: "
+            "labkit bench --lane emulated --count"
+        )
+    if any(name.startswith("transformers") for name in plan.comparisons):
+        given = checkpoints.resolve(plan.checkpoint)
+        if checkpoints.fingerprint(given.folder) != about.source["sha256"]:
+            raise ResultError(
+                f"expected the checkpoint that {plan.model} was converted from "
+                f"({about.source['name']}), received {given.name}, which is another one. "
+                "Name its folder with --checkpoint"
+            )

@@ -1,0 +1,125 @@
+"""One side of a comparison at work, in an engine process of its own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from labkit.arm.kleidiai import accelerated_types
+from labkit.bench.comparisons import OPTIONS, PARTS, Side
+from labkit.bench.plan import BenchPlan
+from labkit.engine.client import EngineProcess
+from labkit.engine.lanes import Lane
+from labkit.model import checkpoints, manifest, parts
+
+ANSWER_TOKENS = 16
+QUESTION = "Describe the image."
+VERSIONS = {"mnn", "numpy", "torch", "transformers"}
+
+
+class _Transformers(Lane):
+    def worker_command(self, plugin: str | None = None) -> tuple[list[str], dict[str, str]]:
+        argv, env = super().worker_command(plugin)
+        return [*argv[:-1], "labkit.inside.reference"], env
+
+
+class Runner:
+    """A side that runs plain modules, MNN's or the original's.
+
+    Attributes
+    ----------
+    about
+        Of each part, the size in words, and the tokens that one pass works on.
+    """
+
+    about: dict[str, tuple[str, int | None]]
+
+    def __init__(self, side: Side, plan: BenchPlan) -> None:
+        self.side, self.plan = side, plan
+        self.options: dict[str, Any] = {name: getattr(side, name) for name in OPTIONS}
+        lane, original = plan.lane, None
+        if side.runtime == "transformers":
+            lane = _Transformers(name="native")
+            original = checkpoints.resolve(plan.checkpoint).folder
+        elif side.runtime == "build":
+            lane = replace(lane, build=plan.build)
+        self.about, self.parts = {"load": ("both modules, each run once", None)}, {}
+        every = parts.all_parts(plan.model, image=plan.image, prompt_tokens=plan.prompt_tokens)
+        for part, tokens in zip(every, (None, plan.prompt_tokens, 1), strict=True):
+            self.about[part.name] = part.size, tokens
+            # One language module for both of its parts, as in a program.
+            module = "vision" if part.name == "vision" else "llm"
+            self.parts[part.name] = replace(part, name=module, file=original or part.file)
+        self.engine = EngineProcess(lane)
+
+    def load(self) -> float:
+        """Load all and run each module once, the language module on one token; seconds.
+
+        MNN reads and packs weights in the first pass, not when it loads.
+        """
+        seconds = 0.0
+        for part in (self.parts["vision"], self.parts["decode"]):
+            seconds += part.load(self.engine, kleidiai=self.side.kleidiai, **self.options)
+            seconds += part.forward(self.engine)[0][0]
+        return seconds
+
+    def run(self, part: str, repeat: int) -> float:
+        """Mean seconds of ``repeat`` passes.
+
+        They are timed inside the side's process: no message between processes counts.
+        """
+        return float(np.mean(self.parts[part].forward(self.engine, repeat=repeat)[0]))
+
+    def facts(self) -> dict[str, Any]:
+        """``peak_bytes``, ``kleidiai_running`` and ``versions``, by the process's own word."""
+        machine = self.engine.machine
+        return {
+            "peak_bytes": self.engine.request("memory")["peak_bytes"],
+            "kleidiai_running": accelerated_types(self.engine.log.read_text(errors="replace")),
+            "versions": {name: machine[name] for name in VERSIONS & machine.keys()},
+        }
+
+    def close(self) -> None:
+        """End the process."""
+        self.engine.close()
+
+
+class Chat(Runner):
+    """A side that answers by MNN-LLM, with its KV cache."""
+
+    def load(self) -> float:
+        """Load the model and let it answer with one token; seconds."""
+        model = str(self.plan.model.resolve())
+        loaded = self.engine.request("load_chat", directory=model, **self.options)
+        answer = self._ask(1)
+        tokens, (height, width) = len(answer["prompt"]), self.plan.image
+        size, work = f"{height}×{width} pixels, {tokens} prompt tokens", {"prefill": tokens}
+        self.about = {part: (size, work.get(part)) for part in PARTS} | {"decode": (size, 1)}
+        return float(loaded["load_s"] + sum(answer[f"{part}_s"] for part in parts.NAMES))
+
+    def run(self, part: str, repeat: int) -> float:
+        """Mean seconds of a pass in whole answers: of one token, or of many for decode."""
+        tokens = ANSWER_TOKENS if part == "decode" else 1
+        answers = (self._ask(tokens) for _ in range(math.ceil(repeat / tokens)))
+        return float(np.mean([answer[f"{part}_s"] / tokens for answer in answers]))
+
+    def _ask(self, tokens: int) -> dict[str, Any]:
+        plan = self.plan
+        noise = np.random.default_rng(plan.seed).integers(256, size=(*plan.image, 3))
+        return self.engine.request(
+            "ask",
+            image=noise.astype(np.uint8),
+            question=QUESTION,
+            image_pad=manifest.read(plan.model).image_pad,
+            stop=[],
+            max_new_tokens=tokens,
+            positions="mrope",
+        )
+
+
+def open_runner(side: Side, plan: BenchPlan) -> Runner:
+    """Start a side's process."""
+    return (Chat if side.runtime == "chat" else Runner)(side, plan)
