@@ -95,17 +95,7 @@ def inspect(folder: Path, *, name: str | None = None) -> Checkpoint:
     CheckpointError
         If anything that a conversion needs is missing, damaged or of another kind.
     """
-    config = _json(folder, "config.json")
-    if config.get("model_type") != "qwen2_vl":
-        raise CheckpointError(
-            f"expected model_type 'qwen2_vl' in {folder / 'config.json'}, found "
-            f"{config.get('model_type')!r}. This path is for Qwen2-VL."
-        )
-    if "auto_map" in config:
-        raise CheckpointError(
-            f"{folder / 'config.json'} asks to run code of its own ('auto_map'). labkit never "
-            "does; take the original checkpoint."
-        )
+    config, stop = _configuration(folder)
     if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
         raise CheckpointError(
             f"expected a tokenizer (tokenizer.json, or vocab.json and merges.txt) in {folder}, "
@@ -125,19 +115,6 @@ def inspect(folder: Path, *, name: str | None = None) -> Checkpoint:
             f"expected a vision tower (…visual.patch_embed.proj.weight) in {folder}'s weights, "
             f"found none among {len(content)} tensors."
         )
-    more = folder / "generation_config.json"
-    places = (
-        _json(folder, more.name) if more.exists() else {},
-        config,
-        config.get("text_config") or {},
-    )
-    stop: Any = next((place["eos_token_id"] for place in places if "eos_token_id" in place), None)
-    for key, value in (("image_token_id", config.get("image_token_id")), ("eos_token_id", stop)):
-        if value is None:
-            raise CheckpointError(
-                f"expected {key!r} in {folder / 'config.json'}, found none. "
-                "Take the original checkpoint's file."
-            )
     return Checkpoint(
         name=name or folder.name,
         folder=folder,
@@ -149,6 +126,34 @@ def inspect(folder: Path, *, name: str | None = None) -> Checkpoint:
         max_pixels=int(picture.get("max_pixels") or size.get("longest_edge") or 12845056),
         stop=tuple(stop) if isinstance(stop, list) else (int(stop),),
     )
+
+
+def _configuration(folder: Path) -> tuple[dict[str, Any], Any]:
+    """A Qwen2-VL's ``config.json``, and the tokens that end an answer."""
+    path, config = folder / "config.json", _json(folder, "config.json")
+    if config.get("model_type") != "qwen2_vl":
+        raise CheckpointError(
+            f"expected model_type 'qwen2_vl' in {path}, found {config.get('model_type')!r}. "
+            "This path is for Qwen2-VL."
+        )
+    if "auto_map" in config:
+        raise CheckpointError(
+            f"{path} asks to run code of its own ('auto_map'). labkit never does; "
+            "take the original checkpoint."
+        )
+    generation = "generation_config.json"
+    places = (
+        _json(folder, generation) if (folder / generation).exists() else {},
+        config,
+        config.get("text_config") or {},
+    )
+    stop: Any = next((place["eos_token_id"] for place in places if "eos_token_id" in place), None)
+    for key, value in (("image_token_id", config.get("image_token_id")), ("eos_token_id", stop)):
+        if value is None:
+            raise CheckpointError(
+                f"expected {key!r} in {path}, found none. Take the original checkpoint's file."
+            )
+    return config, stop
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:

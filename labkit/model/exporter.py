@@ -1,5 +1,6 @@
-"""Runs MNN's exporter, llmexport, in a process of its own: ``python -m labkit.model.exporter
-ARGS``.
+"""Runs MNN's exporter, llmexport, in a process of its own.
+
+``python -m labkit.model.exporter`` takes llmexport's arguments.
 
 The exporter and the converter it calls would, left alone, install a package with pip,
 report each conversion to a logging service, and run code from a checkpoint. Here that

@@ -18,8 +18,6 @@ from labkit.model.chat import Model
 from labkit.model.checkpoints import WANTED, Checkpoint, tensors
 
 WEIGHTS = "llm.mnn.weight"
-PARTS = {"visual.": "vision tower", "embed_tokens": "embeddings", "": "language model"}
-"""What a tensor of a checkpoint belongs to, by the first of these in its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +71,14 @@ def quantize(weight: np.ndarray, *, bits: int = 4, block_size: int = 64) -> Quan
     while columns % size:
         size //= 2
     blocks = weight.reshape(rows, columns // size, size)
-    low, high = blocks.min(-1), blocks.max(-1)
-    scale = (high - low) / blocks.dtype.type(2**bits - 1)
-    above, step = blocks - low[:, :, None], scale[:, :, None]
-    steps = np.divide(above, step, out=np.zeros_like(blocks), where=step > 0)
+    low, high = blocks.min(-1, keepdims=True), blocks.max(-1, keepdims=True)
+    step = (high - low) / blocks.dtype.type(2**bits - 1)
+    steps = np.divide(blocks - low, step, out=np.zeros_like(blocks), where=step > 0)
     return QuantizedLinear(
         bits=bits,
         codes=np.rint(steps).astype(np.uint8).reshape(rows, columns),
-        scale=scale.astype(np.float32),
-        minimum=low.astype(np.float32),
+        scale=step[:, :, 0].astype(np.float32),
+        minimum=low[:, :, 0].astype(np.float32),
     )
 
 
@@ -89,9 +86,10 @@ def checkpoint_parts(checkpoint: Checkpoint) -> dict[str, int]:
     """Bytes of a checkpoint's weights by part: vision tower, language model, embeddings, and the
     files around them.
     """
-    sizes = dict.fromkeys(PARTS.values(), 0)
+    sizes = dict.fromkeys(("vision tower", "language model", "embeddings"), 0)
     for name, (kind, count) in tensors(checkpoint.folder).items():
-        part = next(part for mark, part in PARTS.items() if mark in name)
+        other = "embeddings" if "embed_tokens" in name else "language model"
+        part = "vision tower" if "visual." in name else other
         sizes[part] += count * (4 if kind == "F32" else 2)
     around = [file for pattern in WANTED for file in checkpoint.folder.glob(pattern)]
     sizes["graphs, tokenizer"] = sum(

@@ -71,18 +71,12 @@ def compare_layers(
                     patterns = zip(ours.patterns(), theirs.patterns(), strict=True)
                     for layer, (a, b) in enumerate(patterns):
                         moved = np.abs(a - b).sum(axis=-1).mean(axis=-1) / 2
-                        measured[ours.name, part, layer].append((cosine(a, b), moved))
+                        measured[ours.name, part, layer].append([cosine(a, b), *moved])
         for (name, part, layer), values in measured.items():
-            near, moves = zip(*values, strict=True)
-            rows.append(
-                LayerParity(
-                    model=name,
-                    part=part,
-                    layer=layer,
-                    cosine=float(np.min(near)),
-                    moved=tuple(np.max(moves, axis=0).tolist()),
-                )
-            )
+            near, *moves = np.transpose(values)
+            most = tuple(float(move.max()) for move in moves)
+            least = float(near.min())
+            rows.append(LayerParity(model=name, part=part, layer=layer, cosine=least, moved=most))
     return sorted(rows, key=lambda row: row.part, reverse=True)
 
 
