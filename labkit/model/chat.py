@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +22,6 @@ from labkit.engine.client import EngineProcess
 from labkit.model import manifest
 from labkit.model.images import ImageLike, prepare
 from labkit.model.parts import Part
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 MARKUP = re.compile(r"<\|[^|]*\|>|</?(?:img|audio|hw)>|[\0\ud800-\udfff]")
 """Control marks, and what has no place in a text: it would end or crash it."""
@@ -71,7 +69,7 @@ class Answer:
         return f"Answer({self.text!r}, {len(self.tokens)} tokens, {visual})"
 
 
-class Model:
+class Model(AbstractContextManager["Model"]):
     """A converted model, open in an engine process of its own.
 
     Parameters
@@ -234,9 +232,6 @@ class Model:
             self._engine.close()
         self._engine, self._load_s = None, 0.0
         self._loaded.clear()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
