@@ -158,7 +158,11 @@ PROVIDED = {  # comes with another package that is declared
     "nbclient": "nbval",
 }
 NOT_IMPORTED = {  # programs, plugins, and what another package needs to do its work
+<<<<<<< Updated upstream
     "base": {"cmake", "ipykernel", "ninja"},
+=======
+    "base": {"cmake", "ipykernel", "jupyterlab", "ninja"},
+>>>>>>> Stashed changes
     "convert": {"onnx", "onnxruntime"},  # the exporter's
     "test": {
         "check-jsonschema",
