@@ -153,16 +153,13 @@ def test_import_labkit_loads_the_standard_library_only() -> None:
 
 PROVIDED = {  # comes with another package that is declared
     "_tools": "MNN",
+    "IPython": "ipykernel",
     "jupyter_server": "jupyterlab",
     "markupsafe": "jinja2",
     "nbclient": "nbval",
 }
 NOT_IMPORTED = {  # programs, plugins, and what another package needs to do its work
-<<<<<<< Updated upstream
     "base": {"cmake", "ipykernel", "ninja"},
-=======
-    "base": {"cmake", "ipykernel", "jupyterlab", "ninja"},
->>>>>>> Stashed changes
     "convert": {"onnx", "onnxruntime"},  # the exporter's
     "test": {
         "check-jsonschema",
