@@ -89,15 +89,15 @@ def system() -> System:
         If it was not set up, is damaged, or is of another labkit.
     """
     try:
-        found = from_json(System, (folder() / "lane.json").read_bytes())
-        sizes = {name: (folder() / name).stat().st_size for name in found.files}
+        recorded = from_json(System, (folder() / "lane.json").read_bytes())
+        sizes = {name: (folder() / name).stat().st_size for name in recorded.files}
     except FileNotFoundError:
         state = "damaged (a file is missing)" if folder().is_dir() else "not set up"
     except (OSError, ValueError):
         state = "damaged or of another labkit"
     else:
-        if sizes == found.files:
-            return found
+        if sizes == recorded.files:
+            return recorded
         state = "damaged (a file has another size)"
     raise LaneNotReady(f"the emulated lane is {state}. Type: {SETUP}")
 

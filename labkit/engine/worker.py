@@ -105,8 +105,8 @@ class Worker:
                 f"MNN made {ids.count(image_pad)}"
             )
         parts, position = passes(ids, grid, image_pad, positions)
-        for tokens, first in parts:
-            logits = self._logits(tokens, first)
+        for part, first in parts:
+            logits = self._logits(part, first)
         times = {"vision_s": encoded - start, "prefill_s": time.perf_counter() - encoded}
         pieces = [self._bytes(token).decode("utf-8", "replace") for token in ids]
         self.send({"event": "prompt", "tokens": ids, "pieces": pieces, **times})

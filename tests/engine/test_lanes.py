@@ -157,7 +157,7 @@ def test_damage_is_seen_and_named(machine: Path, tmp_path: Path) -> None:
 
 def test_a_stage_that_fails_is_named_and_downloads_are_kept(machine: Path, tmp_path: Path) -> None:
     program(machine / "apt-get", 'echo "E: Temporary failure resolving" >&2; exit 100')
-    told: list[str] = []
+    over: list[str] = []
     part = tmp_path / "home" / "cache" / "lanes" / "emulated.part"
     (part / "debs").mkdir(parents=True)
     (part / "debs" / "kept.deb").write_bytes(b"1")
@@ -166,8 +166,8 @@ def test_a_stage_that_fails_is_named_and_downloads_are_kept(machine: Path, tmp_p
         match=r"(?s)'arm64 packages: lists' failed.*Temporary failure.*"
         "type again: labkit lane setup emulated",
     ):
-        setup_emulated(on_stage=lambda stage: told.append(stage.name))
-    assert told == []
+        setup_emulated(on_stage=lambda stage: over.append(stage.name))
+    assert over == []
     assert (part / "debs" / "kept.deb").exists()
     assert not part.with_name("emulated").exists()
 
