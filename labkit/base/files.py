@@ -34,7 +34,7 @@ def write(path: Path, content: str | bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside ``path`` to write a file to, which becomes ``path`` if the block ends well.
 
-    The content is on the disk before it gets its name, so that not even a power cut leaves half of it.
+    The content is on the disk before it gets its name, so that no power cut leaves half of it.
     """
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -98,7 +98,7 @@ def _sweep(out: Path) -> None:
 
 
 def _clear(work: Path, out: Path) -> None:
-    """Remove a working folder; what it had set aside goes back where nothing has taken its place."""
+    """Remove a working folder; what it had set aside goes back where its place is free."""
     if (work / "old").exists() and not out.exists():
         os.replace(work / "old", out)
     shutil.rmtree(work, ignore_errors=True)

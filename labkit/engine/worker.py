@@ -112,7 +112,8 @@ class Worker:
         self.send({"event": "prompt", "tokens": ids, "pieces": pieces, **times})
         reply = {"prompt": ids, "visual_tokens": grid[0] * grid[1], "first_logits": logits, **times}
 
-        tokens, text, decoder = [], "", codecs.getincrementaldecoder("utf-8")("replace")
+        tokens: list[int] = []
+        text, decoder = "", codecs.getincrementaldecoder("utf-8")("replace")
         start = time.perf_counter()
         while len(tokens) < max_new_tokens and (token := int(logits.argmax())) not in stop:
             piece = decoder.decode(self._bytes(token))
