@@ -199,9 +199,9 @@ class Probe(AbstractContextManager["Probe"]):
         states: Iterable[int] = (),
     ) -> tuple[Any, ...]:
         """Run one file: hidden states of ``states``, Q and K of ``layers``, and its output."""
-        found, n = self._taps(file), len(next(iter(given.values())))
-        hidden = {i: found.hidden[i] for i in sorted(states)}
-        q, k = ({i: names[i] for i in layers} for names in (found.queries, found.keys))
+        named, n = self._taps(file), len(next(iter(given.values())))
+        hidden = {i: named.hidden[i] for i in sorted(states)}
+        q, k = ({i: names[i] for i in layers} for names in (named.queries, named.keys))
         outputs = (*hidden.values(), *q.values(), *k.values(), OUTPUTS[file])
         part = Part(name=file, file=self.model.folder / file, outputs=outputs, arrays=given)
         arrays = self.beside.forward(part)

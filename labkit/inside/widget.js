@@ -210,7 +210,7 @@ function render({ model, el }) {
 
   function say(maps, kinds) {
     const who = spec.words ? `“${spec.words[query()].trim()}”` : `Patch ${named(query())}`;
-    const told = maps.map((map, i) => {
+    const sentences = maps.map((map, i) => {
       const size = kinds[i] === "difference" ? map.map(Math.abs) : map;
       let top = 0;
       size.forEach((value, at) => { if (value > size[top] && !(kinds[i] === "cosine" && at === query())) top = at; });
@@ -221,8 +221,8 @@ function render({ model, el }) {
       return `${name}${verb} ${named(top)}: ${number(map[top], kinds[i])}`;
     });
     const place = spec.layers.length * spec.heads > 1 ? `, ${spec.layers.length > 1 ? spec.layers[get("layer")] : ""}${spec.heads > 1 ? `H${get("head")}` : ""}` : "";
-    find(".le-readout").textContent = `${who}${place} ${told.join("; ")}.`;
-    boxes.forEach((box, i) => box.canvas.setAttribute("aria-label", `${who}${place} ${told[i]}`));
+    find(".le-readout").textContent = `${who}${place} ${sentences.join("; ")}.`;
+    boxes.forEach((box, i) => box.canvas.setAttribute("aria-label", `${who}${place} ${sentences[i]}`));
   }
 
   function take(message, buffers) {

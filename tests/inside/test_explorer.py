@@ -36,8 +36,8 @@ def make(*panels: Panel, **other: Any) -> Explorer:
 
 
 def test_the_map_is_that_of_the_formula() -> None:
-    found = make(query=5, layer=2, head=1)
-    assert np.allclose(found.values(), attention_pattern(Q[2], K[2])[1, 5].reshape(2, 4), atol=1e-6)
+    made = make(query=5, layer=2, head=1)
+    assert np.allclose(made.values(), attention_pattern(Q[2], K[2])[1, 5].reshape(2, 4), atol=1e-6)
     cosine = make(panel(kind="cosine"), query=5, layer=2, head=1).values().ravel()
     by_hand = [
         K[2, 1, i] @ Q[2, 1, 5] / np.linalg.norm(K[2, 1, i]) / np.linalg.norm(Q[2, 1, 5])
@@ -59,9 +59,9 @@ def test_a_choice_that_is_not_there(choice: dict[str, int]) -> None:
     name, value = next(iter(choice.items()))
     with pytest.raises(ProbeError, match=f"expected a {name} from 0 to"):
         make(**choice)
-    found = make()
+    made = make()
     with pytest.raises(ProbeError, match=f"expected a {name}"):
-        setattr(found, name, value)
+        setattr(made, name, value)
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,15 @@ def test_layers_are_sent_at_once_if_small_else_when_asked_for(
     monkeypatch.setattr(
         Explorer, "send", lambda _, content, buffers=None: sent.append((content, buffers))
     )
-    found = make()
-    found._on_message(found, {"do": "hello"}, {})
+    made = make()
+    made._on_message(made, {"do": "hello"}, {})
     assert [content["layer"] for content, _ in sent] == [0, 1, 2]
     assert sent[1][1] == [Q[1].tobytes(), K[1].tobytes()]
     monkeypatch.setattr(widget, "ALL_AT_ONCE_BYTES", 100)
     sent.clear()
-    found = make(layer=1)
-    found._on_message(found, {"do": "hello"}, {})
-    found._on_message(found, {"do": "layers", "layers": [2]}, {})
+    made = make(layer=1)
+    made._on_message(made, {"do": "hello"}, {})
+    made._on_message(made, {"do": "layers", "layers": [2]}, {})
     assert [content["layer"] for content, _ in sent] == [1, 2]
 
 
@@ -106,9 +106,9 @@ def test_new_words_replace_the_old_ones() -> None:
             fetch=lambda _: (np.zeros((2, count, 8), np.float32), np.zeros((2, 0, 0), np.float32)),
         )
 
-    found = make(words_panel(2), words=["a", "b"], query=1)
-    found.show([words_panel(3)], ["a", "b", "c"], query=2)
-    assert (found.spec["words"], found.spec["run"], found.query) == (["a", "b", "c"], 2, 2)
+    made = make(words_panel(2), words=["a", "b"], query=1)
+    made.show([words_panel(3)], ["a", "b", "c"], query=2)
+    assert (made.spec["words"], made.spec["run"], made.query) == (["a", "b", "c"], 2, 2)
 
 
 def test_where_no_widget_can_be_shown_the_figure_shows(mini_model: Any) -> None:
@@ -133,25 +133,25 @@ def test_where_no_widget_can_be_shown_the_figure_shows(mini_model: Any) -> None:
 def test_the_slider_says_what_a_size_costs(mini_model: Any) -> None:
     with Probe(mini_model) as probe:
         box = explorer.sizes(probe, np.full((60, 90, 3), 120, np.uint8))
-        slider, shown, told = box.children
-        assert "168×112 pixels</b>: 8×12 = 96 patches, 24 visual tokens" in told.value
-        assert "9,216 pairs" in told.value
+        slider, shown, cost = box.children
+        assert "168×112 pixels</b>: 8×12 = 96 patches, 24 visual tokens" in cost.value
+        assert "9,216 pairs" in cost.value
         before = shown.value
         slider.value = 336
-        assert "336×224 pixels</b>: 16×24 = 384 patches, 96 visual tokens" in told.value
+        assert "336×224 pixels</b>: 16×24 = 384 patches, 96 visual tokens" in cost.value
         assert shown.value != before
 
 
 def test_words_that_arrive_one_by_one(mini_model: Any) -> None:
     shown: list[tuple[Explorer, int]] = []
     with Probe(mini_model) as probe:
-        found = explorer.ask(
+        made = explorer.ask(
             probe,
             np.full((112, 112, 3), 200, np.uint8),
             "Is there a cat?",
             show=lambda e: shown.append((e, len(e.spec["words"]))),
         )
-    assert [e for e, _ in shown] == [found]
-    assert len(found.spec["words"]) > shown[0][1], "it was shown before the answer was whole"
-    assert found.query == len(found.spec["words"]) - 1
-    assert "No." in found.static.alt
+    assert [e for e, _ in shown] == [made]
+    assert len(made.spec["words"]) > shown[0][1], "it was shown before the answer was whole"
+    assert made.query == len(made.spec["words"]) - 1
+    assert "No." in made.static.alt

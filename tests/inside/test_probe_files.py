@@ -38,21 +38,21 @@ def test_pictures_and_arrays_with_the_reference(
     assert said.startswith("8×8 = 64 patches, 4 layers × 4 heads.")
     assert "What is left of the pizza? A cat." in said
     about = json.loads((out / "probe.json").read_text())
-    with np.load(out / "probe.npz") as found:
-        assert set(about["arrays"]) == set(found)
-        assert found["grid_thw"].tolist() == [1, 8, 8]
+    with np.load(out / "probe.npz") as stored:
+        assert set(about["arrays"]) == set(stored)
+        assert stored["grid_thw"].tolist() == [1, 8, 8]
         assert (
-            found["attention_pattern"].shape
-            == found["reference_attention_pattern"].shape
+            stored["attention_pattern"].shape
+            == stored["reference_attention_pattern"].shape
             == (4, 4, 64, 64)
         )
-        assert np.allclose(found["attention_pattern"].sum(-1), 1, atol=1e-5)
-        assert found["text_to_patch"].shape == (4, 6, len(found["words"]), 16)
-        assert "".join(found["words"]) == "What is left of the pizza?A cat."
-        assert "".join(found["words"][-int(found["said"]) :]) == "A cat."
+        assert np.allclose(stored["attention_pattern"].sum(-1), 1, atol=1e-5)
+        assert stored["text_to_patch"].shape == (4, 6, len(stored["words"]), 16)
+        assert "".join(stored["words"]) == "What is left of the pizza?A cat."
+        assert "".join(stored["words"][-int(stored["said"]) :]) == "A cat."
         assert (
             np.corrcoef(
-                found["patch_embeddings"].ravel(), found["reference_patch_embeddings"].ravel()
+                stored["patch_embeddings"].ravel(), stored["reference_patch_embeddings"].ravel()
             )[0, 1]
             > 0.99
         )
@@ -82,9 +82,9 @@ def test_large_pictures_want_heads_to_be_named(
     ):
         probe_files.write(tmp_path / "out", look)
     assert list(tmp_path.iterdir()) == []
-    found = probe_files.arrays(look, None, [(0, 3), (2, 1)])
-    assert found["attention_pattern"].shape == (2, 64, 64)
-    assert np.array_equal(found["attention_pattern"][1], look.pattern(2, 1))
+    stored = probe_files.arrays(look, None, [(0, 3), (2, 1)])
+    assert stored["attention_pattern"].shape == (2, 64, 64)
+    assert np.array_equal(stored["attention_pattern"][1], look.pattern(2, 1))
     with pytest.raises(SystemExit):
         cli.main(["probe", str(SCENE), "--out", str(tmp_path / "x"), "--heads", "3,4"])
 

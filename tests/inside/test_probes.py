@@ -47,32 +47,37 @@ def original(mini_reference: Reference) -> Reference:
 def test_the_tower_of_both_is_the_same_but_for_int4(
     probe: Probe, original: Reference, image: Any
 ) -> None:
-    found = probe.look(image)
-    expected = original.look(found.pixels)
-    assert (found.layers, found.heads, found.rows * 14, found.cols * 14) == (
+    converted = probe.look(image)
+    expected = original.look(converted.pixels)
+    assert (converted.layers, converted.heads, converted.rows * 14, converted.cols * 14) == (
         4,
         4,
-        *found.pixels.shape[:2],
+        *converted.pixels.shape[:2],
     )
-    assert found.grid_thw == (1, found.rows, found.cols)
-    assert (found.name, expected.name) == ("int4 in MNN", "float32 in transformers")
-    assert np.array_equal(found.pixels, expected.pixels)
-    for layer in range(found.layers):
-        assert found.pattern(layer).shape == (4, found.rows * found.cols, found.rows * found.cols)
-        assert cosine(found.pattern(layer), expected.pattern(layer)) > 0.99, layer
-        assert cosine(found.hidden[layer + 1], expected.hidden[layer + 1]) > 0.995, layer
-        scrambled = to_grid(found.q[layer], found.rows, found.cols, axis=1)
+    assert converted.grid_thw == (1, converted.rows, converted.cols)
+    assert (converted.name, expected.name) == ("int4 in MNN", "float32 in transformers")
+    assert np.array_equal(converted.pixels, expected.pixels)
+    for layer in range(converted.layers):
+        assert converted.pattern(layer).shape == (
+            4,
+            converted.rows * converted.cols,
+            converted.rows * converted.cols,
+        )
+        assert cosine(converted.pattern(layer), expected.pattern(layer)) > 0.99, layer
+        assert cosine(converted.hidden[layer + 1], expected.hidden[layer + 1]) > 0.995, layer
+        scrambled = to_grid(converted.q[layer], converted.rows, converted.cols, axis=1)
         assert cosine(scrambled, expected.q[layer]) < 0.95, "another order of patches would be seen"
-    assert cosine(found.image_embeds, expected.image_embeds) > 0.99
+    assert cosine(converted.image_embeds, expected.image_embeds) > 0.99
 
 
 def test_probing_changes_nothing(probe: Probe, mini_model: Model) -> None:
-    found, stages = probe.look(WIDE[0]), vision_stages(mini_model, WIDE[0])
-    assert np.array_equal(found.image_embeds, stages["image_embeds"])
+    converted, stages = probe.look(WIDE[0]), vision_stages(mini_model, WIDE[0])
+    assert np.array_equal(converted.image_embeds, stages["image_embeds"])
     assert np.array_equal(
-        found.patch_embeddings, to_grid(stages["patch_embeddings"], found.rows, found.cols)
+        converted.patch_embeddings,
+        to_grid(stages["patch_embeddings"], converted.rows, converted.cols),
     )
-    assert np.array_equal(found.hidden[0], found.patch_embeddings)
+    assert np.array_equal(converted.hidden[0], converted.patch_embeddings)
 
 
 def test_patterns_are_transformers_own_attention_weights(
@@ -137,20 +142,20 @@ def test_q_is_turned_by_the_position(original: Reference) -> None:
 def test_a_reading_of_both_is_the_same_but_for_int4(
     probe: Probe, original: Reference, mini_model: Model, case: Any
 ) -> None:
-    found = probe.read(*case)
-    expected = original.read(found)
+    converted = probe.read(*case)
+    expected = original.read(converted)
     answer = mini_model.ask(*case)
-    assert found.answer == answer.text
-    assert "".join(found.words) == case[1] + answer.text
-    assert found.said == len(answer.tokens)
-    said = len(found.words) - found.said
-    assert np.array_equal(found.queries[:said], found.places[:said])
-    assert np.array_equal(found.queries[said:], found.places[said:] - 1)
-    for layer in range(found.layers):
-        assert cosine(found.pattern(layer), expected.pattern(layer)) > 0.98, layer
-        maps = found.text_to_patch(layer)
-        assert maps.shape == (6, len(found.words), found.rows * found.cols)
-        taken = found.pattern(layer)[:, found.queries][:, :, found.visual]
+    assert converted.answer == answer.text
+    assert "".join(converted.words) == case[1] + answer.text
+    assert converted.said == len(answer.tokens)
+    said = len(converted.words) - converted.said
+    assert np.array_equal(converted.queries[:said], converted.places[:said])
+    assert np.array_equal(converted.queries[said:], converted.places[said:] - 1)
+    for layer in range(converted.layers):
+        assert cosine(converted.pattern(layer), expected.pattern(layer)) > 0.98, layer
+        maps = converted.text_to_patch(layer)
+        assert maps.shape == (6, len(converted.words), converted.rows * converted.cols)
+        taken = converted.pattern(layer)[:, converted.queries][:, :, converted.visual]
         assert np.allclose(maps, taken, atol=1e-5)
 
 
