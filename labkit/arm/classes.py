@@ -21,12 +21,13 @@ MNEMONICS = {
 VECTOR = re.compile(r"\b([vqdshbzp]\d+|za)")
 
 
-def disassemble(words: np.ndarray, address: int = 0) -> list[tuple[str, str]]:
-    """Mnemonic and operands of each word of A64 code; ``.byte`` for what capstone does not know."""
+def disassemble(words: np.ndarray, address: int = 0) -> list[str]:
+    """Each word of A64 code as a line of assembly; ``.byte …`` for what capstone does not know."""
     reader = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
     reader.skipdata = True
     code = np.asarray(words, "<u4").tobytes()
-    return [(name, operands) for _, _, name, operands in reader.disasm_lite(code, address)]
+    read = reader.disasm_lite(code, address)
+    return [f"{mnemonic} {operands}".rstrip() for _, _, mnemonic, operands in read]
 
 
 @cache
@@ -59,8 +60,8 @@ def classify(words: np.ndarray) -> np.ndarray:
     """
     different, place = np.unique(words, return_inverse=True)
     names = [
-        _by_mnemonic(mnemonic) or ("int_simd" if VECTOR.search(operands) else "scalar")
-        for mnemonic, operands in disassemble(different)
+        _by_mnemonic(line.split()[0]) or ("int_simd" if VECTOR.search(line) else "scalar")
+        for line in disassemble(different)
     ]
     classes: np.ndarray = np.array([CLASSES.index(name) for name in names], np.uint8)[place]
     return classes

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,14 +35,8 @@ class CountingEngine(EngineProcess):
                 "instructions are counted in the emulated lane, "
                 f"not in the lane {lane.name!r}. Use lanes.emulated()"
             )
-        self._counters = tempfile.TemporaryDirectory(prefix="labkit-counting-")
-        prefix = Path(self._counters.name) / "snapshot"
-        self._files = (prefix.with_name(f"{prefix.name}.{number}") for number in count())
-        try:
-            super().__init__(lane, plugin=plugin.option(prefix))
-        except BaseException:
-            self._counters.cleanup()
-            raise
+        super().__init__(lane, plugin=plugin.option)
+        self._files = (self.log.with_name(f"plugin.{number}") for number in count())
 
     def _snapshot(self) -> snapshots.Snapshot:
         self._maps = self.request("snapshot")["maps"]
@@ -65,25 +56,17 @@ class CountingEngine(EngineProcess):
         return snapshots.attribute(taken[-1], np.maximum(executions, 0), where)
 
     def count(
-        self,
-        part: Part,
-        *,
-        kleidiai: bool,
-        memory: str = "low",
-        precision: str = "normal",
-        repeats: tuple[int, int] = (1, 3),
+        self, part: Part, *, kleidiai: bool, memory: str = "low", precision: str = "normal"
     ) -> Counts:
         """Instructions of one forward pass.
 
-        Two runs of different repeat counts are subtracted, so that all else cancels.
+        A run of one pass is subtracted from a run of three, so that all else cancels.
         """
         part.load(self, kleidiai=kleidiai, memory=memory, precision=precision)
         part.forward(self)
-        few, many = repeats
-        factor = 1 / (many - few)
         return self._sum(
-            (-factor, lambda: part.forward(self, repeat=few)),
-            (factor, lambda: part.forward(self, repeat=many)),
+            (-0.5, lambda: part.forward(self, repeat=1)),
+            (0.5, lambda: part.forward(self, repeat=3)),
         )
 
     def count_load(self, part: Part, *, kleidiai: bool) -> Counts:
@@ -98,12 +81,6 @@ class CountingEngine(EngineProcess):
 
         get_ready()  # once before: the first load of all also starts MNN itself
         return self._sum((1, get_ready), (-1, lambda: part.forward(self)))
-
-    def close(self) -> None:
-        """End the worker and remove its snapshots."""
-        super().close()
-        with suppress(OSError):
-            self._counters.cleanup()
 
 
 @dataclass(frozen=True, kw_only=True)

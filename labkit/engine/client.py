@@ -29,7 +29,8 @@ class EngineProcess:
     lane
         Where the worker runs; None is this interpreter.
     plugin
-        A QEMU plugin with its options, for an emulated lane (`labkit.arm.counting`).
+        For an emulated lane, a QEMU plugin with its options (`labkit.arm.plugin`): it is given a
+        prefix for files in a folder that is there until the process is closed.
 
     Attributes
     ----------
@@ -44,13 +45,15 @@ class EngineProcess:
         From any request, when the process has ended; the message carries its last words.
     """
 
-    def __init__(self, lane: Lane | None = None, *, plugin: str | None = None) -> None:
+    def __init__(
+        self, lane: Lane | None = None, *, plugin: Callable[[Path], str] | None = None
+    ) -> None:
         self.lane = lane or native()
-        argv, env = self.lane.worker_command(plugin)
         self._turn = threading.Lock()
         with ExitStack() as stack:
-            folder = stack.enter_context(TemporaryDirectory(prefix="labkit-engine-"))
-            self.log = Path(folder) / "worker.log"
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="labkit-engine-")))
+            argv, env = self.lane.worker_command(plugin(folder / "plugin") if plugin else None)
+            self.log = folder / "worker.log"
             self._process = command.spawn(argv, log=self.log, env=env)
             stack.callback(self._end)
             self.machine = self.request("hello", timeout_s=120)

@@ -1,124 +1,91 @@
 """Runs KleidiAI's own kernels out of MNN's wheel: ``in_wheel LIBRARY JOB.npz OUT.npz``.
 
-`labkit.kernels.wheel` starts it inside the emulated lane; it imports NumPy and nothing else.
-
-Source
-------
-Names and order of arguments: KleidiAI 1.16.0, ``kai/ukernels/matmul``, the headers that have the
-names of the functions in `labkit.kernels.wheel`.
+`labkit.kernels.wheel` starts it inside the emulated lane; it imports what the worker does: NumPy.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
+from labkit.engine.worker import Worker
+
 BLOCK, OUTPUTS, KR, SR = 32, 4, 16, 2
 BIAS_BYTES = 16
-SNAPSHOT = 0x4C41424B  # as in labkit/arm/counting.c
-ZERO_POINTS = np.array([1, 8], np.int8)  # struct kai_rhs_pack_nxk_qai4c32p_params: lhs, rhs
+PROTOTYPES = (
+    "num_groups n k nr kr sr bl rhs zero bias scale rhs_packed extra_bytes params",
+    "m k bl mr kr sr m_idx_start lhs lhs_stride lhs_packed",
+    "m n k bl lhs_packed rhs_packed dst dst_stride_row dst_stride_col scalar_min scalar_max",
+)
+"""Arguments of ``kai_run_rhs_pack_…``, ``kai_run_lhs_quant_pack_…`` and ``kai_run_matmul_…``.
+
+Source
+------
+KleidiAI 1.16.0, ``kai/ukernels/matmul``: the headers that have the functions' names.
+"""
 
 
-def call(address: int, **arguments: object) -> None:
-    """Call a C function with its arguments in the order of its prototype, by the names there.
-
-    Whole numbers are size_t, others float; arrays are pointers, and None is the null pointer.
-    """
-    places = {
-        int: ctypes.c_size_t,
-        float: ctypes.c_float,
-        np.ndarray: lambda array: array.ctypes.data_as(ctypes.c_void_p),
-        type(None): ctypes.c_void_p,
-    }
-    values = [places[type(argument)](argument) for argument in arguments.values()]
-    ctypes.CFUNCTYPE(None)(address)(*values)
-
-
-def mark() -> None:
-    """Have the counter note where it stands."""
-    with contextlib.suppress(OSError):  # there is no such process; the counter has heard it
-        os.getpgid(SNAPSHOT)
-
-
-def pack(address: int, rhs: np.ndarray, zero: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Weights as the kernels read them: (groups of outputs, bytes), the bias last."""
-    n, k = len(rhs), 2 * rhs.shape[1]
-    packed = np.zeros((-(-n // OUTPUTS), k // BLOCK * 96 + BIAS_BYTES), np.uint8)
-    call(
-        address,
-        num_groups=1,
-        n=n,
-        k=k,
-        nr=OUTPUTS,
-        kr=KR,
-        sr=SR,
-        bl=BLOCK,
-        rhs=rhs,
-        zero=zero,
-        bias=None,
-        scale=scale,
-        rhs_packed=packed,
-        extra_bytes=0,
-        params=ZERO_POINTS,
-    )
-    return packed
-
-
-def multiply(
-    quantize: int, matmul: int, *, x: np.ndarray, mr: int, packed: np.ndarray, n: int
-) -> np.ndarray:
-    """Activations times packed weights, (rows, n) float32; ``mr`` rows are packed together."""
-    m, k = x.shape
-    lhs = np.zeros(-(-m // mr) * mr * k // BLOCK * (BLOCK + 8), np.uint8)
-    result = np.zeros((m, n), np.float32)
-    call(
-        quantize,
-        m=m,
-        k=k,
-        bl=BLOCK,
-        mr=mr,
-        kr=KR,
-        sr=SR,
-        m_idx_start=0,
-        lhs=x,
-        lhs_stride=x.strides[0],
-        lhs_packed=lhs,
-    )
-    call(
-        matmul,
-        m=m,
-        n=n,
-        k=k,
-        bl=BLOCK,
-        lhs_packed=lhs,
-        rhs_packed=packed,
-        dst=result,
-        dst_stride_row=result.strides[0],
-        dst_stride_col=result.itemsize,
-        scalar_min=-3e38,
-        scalar_max=3e38,
-    )
-    return result
+def as_c(argument: object) -> object:
+    """Whole numbers are size_t, others float; arrays are pointers, and None is the null pointer."""
+    if isinstance(argument, np.ndarray):
+        return argument.ctypes.data_as(ctypes.c_void_p)
+    if isinstance(argument, int):
+        return ctypes.c_size_t(argument)
+    return ctypes.c_float(argument) if isinstance(argument, float) else argument
 
 
 def main(library: str, job: str, out: str) -> None:
-    """Pack weights; quantise, pack and multiply between two snapshots; write all of it down."""
+    """Pack weights; quantise, pack and multiply between snapshots 1 and 2; write all of it down."""
     given = np.load(job)
+    lhs, rhs, mr = given["lhs"], given["rhs"], int(given["mr"])
+    (m, k), n = lhs.shape, len(rhs)
+    rhs_packed = np.zeros((-(-n // OUTPUTS), k // BLOCK * 96 + BIAS_BYTES), np.uint8)
+    dst = np.zeros((m, n), np.float32)
+    arguments = {
+        "m": m,
+        "n": n,
+        "k": k,
+        "mr": mr,  # rows and outputs that are packed together
+        "nr": OUTPUTS,
+        "kr": KR,
+        "sr": SR,
+        "bl": BLOCK,
+        "num_groups": 1,
+        "rhs": rhs,
+        "zero": given["zero"],
+        "bias": None,
+        "scale": given["scale"],
+        "rhs_packed": rhs_packed,
+        "extra_bytes": 0,
+        "params": np.array([1, 8], np.int8),  # zero points: lhs, rhs
+        "m_idx_start": 0,
+        "lhs": lhs,
+        "lhs_stride": lhs.strides[0],
+        "lhs_packed": np.zeros(-(-m // mr) * mr * k // BLOCK * (BLOCK + 8), np.uint8),
+        "dst": dst,
+        "dst_stride_row": dst.strides[0],
+        "dst_stride_col": dst.itemsize,
+        "scalar_min": -3e38,
+        "scalar_max": 3e38,
+    }
     ctypes.CDLL(library)
-    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+    snapshot = Worker(print).snapshot
+    maps = snapshot()["maps"]
     base = min(int(line.split("-")[0], 16) for line in maps.splitlines() if line.endswith(library))
-    pack_rhs, quantize_lhs, matmul = (base + int(address) for address in given["addresses"])
-    packed = pack(pack_rhs, given["rhs"], given["zero"], given["scale"])
-    mark()
-    x, mr, n = given["x"], int(given["mr"]), len(given["rhs"])
-    result = multiply(quantize_lhs, matmul, x=x, mr=mr, packed=packed, n=n)
-    mark()
-    np.savez(out, packed=packed[:, :-BIAS_BYTES], result=result, maps=np.array(maps))
+
+    def call(address: int, prototype: str) -> None:
+        values = (as_c(arguments[name]) for name in prototype.split())
+        ctypes.CFUNCTYPE(None)(base + address)(*values)
+
+    pack, quantize, multiply = zip(given["addresses"].tolist(), PROTOTYPES, strict=True)
+    call(*pack)
+    snapshot()
+    call(*quantize)
+    call(*multiply)
+    snapshot()
+    np.savez(out, packed=rhs_packed[:, :-BIAS_BYTES], result=dst, maps=np.array(maps))
 
 
 if __name__ == "__main__":

@@ -70,10 +70,6 @@ class KernelComparison:
         lines = (f"{where}, with {', '.join(self.made_with)}", *self.missing)
         return "\nnot here: ".join(lines)
 
-    def count(self, kernel: str) -> KernelCount:
-        """The counts of one kernel."""
-        return next(count for count in self.counts if count.kernel == kernel)
-
     def model(self, kernel: str, core: str) -> CoreModel:
         """The model of one kernel on one core."""
         return next(model for model in self.models if (model.kernel, model.core) == (kernel, core))

@@ -45,7 +45,7 @@ SCHEDULES = {
 """Whose ports they are, by how LLVM's names of ports begin."""
 MACS = {r"smmla ": 32, r"sdot ": 16, r"sm(ull|lal)2? v": 8, r"(madd|mul) [wx]": 1}
 """Multiply-adds of an instruction, the best first: a loop's own are those of its best kind."""
-BRANCH = r"b(\..+)?|[ct]bn?z"
+BRANCH = re.compile(r"(?:b(?:\.\w+)?|[ct]bn?z) .*#(\w+)")
 OLDEST, ITERATIONS = 17, 200
 
 
@@ -98,10 +98,10 @@ def llvm_mca() -> tuple[str, str]:
 def loops(words: np.ndarray) -> list[range]:
     """The loops of a function: each branch back closes one, from its target to before itself."""
     closed = []
-    for at, (mnemonic, operands) in enumerate(disassemble(words)):
-        if re.fullmatch(BRANCH, mnemonic):
-            target = int(operands.rpartition("#")[2], 16) // 4
-            closed += [range(target, at)] if target < at else []
+    for at, line in enumerate(disassemble(words)):
+        branch = BRANCH.match(line)
+        target = int(branch[1], 0) // 4 if branch else at
+        closed += [range(target, at)] if target < at else []
     return closed
 
 
@@ -152,16 +152,15 @@ def hot_loop(program: Path, function: str, *, around: bool = False) -> np.ndarra
 
 def multiply_adds(kernel: str, words: np.ndarray) -> int:
     """Useful multiply-adds of one turn of a loop; of one row's `smmla`, half is of no use."""
-    lines = [" ".join(instruction) for instruction in disassemble(words)]
-    each = (
-        (macs, sum(bool(re.match(kind, line)) for line in lines)) for kind, macs in MACS.items()
-    )
-    macs, times = next((macs, times) for macs, times in each if times)
-    return macs * times // (2 if kernel == "i8mm_gemv" else 1)
+    lines = disassemble(words)
+    for kind, macs in MACS.items():
+        if times := sum(bool(re.match(kind, line)) for line in lines):
+            return macs * times // (2 if kernel == "i8mm_gemv" else 1)
+    return 0
 
 
-def model(kernel: str, words: np.ndarray, cores: Sequence[str] = tuple(CORES)) -> list[CoreModel]:
-    """What ``llvm-mca`` says of a loop, from `hot_loop`, on each core.
+def model(kernel: str, words: np.ndarray) -> list[CoreModel]:
+    """What ``llvm-mca`` says of a loop, from `hot_loop`, on each of `CORES`.
 
     Raises
     ------
@@ -173,9 +172,8 @@ def model(kernel: str, words: np.ndarray, cores: Sequence[str] = tuple(CORES)) -
     models = []
     with tempfile.TemporaryDirectory(prefix="labkit-mca-") as folder:
         listing = Path(folder) / "loop.s"
-        lines = (" ".join(instruction) for instruction in disassemble(words))
-        listing.write_text("\n".join(lines), encoding="utf-8")
-        for core in cores:
+        listing.write_text("\n".join(disassemble(words)), encoding="utf-8")
+        for core in CORES:
             cycles, described = None, ""
             argv = [program, *options, f"-mcpu={core}", str(listing)]
             try:

@@ -57,7 +57,7 @@ def run(problem: Problem, lane: Lane) -> tuple[np.ndarray, np.ndarray, KernelCou
         np.savez(
             job,
             addresses=[code(lane.library, name)[0] for name in names],
-            x=reference.whole_blocks(problem.x),
+            lhs=reference.whole_blocks(problem.x),
             mr=1 if form == "gemv" else 4,
             rhs=codes[:, ::2] << 4 | codes[:, 1::2],
             zero=reference.offsets(problem.linear),
@@ -72,7 +72,7 @@ def run(problem: Problem, lane: Lane) -> tuple[np.ndarray, np.ndarray, KernelCou
                 f"KleidiAI's kernel did not run: {error.reason}. It said: {error.output}"
             ) from error
         made = np.load(out)
-        counts = snapshots.between(prefix, 0, snapshots.mapped_files(str(made["maps"])))
+        counts = snapshots.between(prefix, 1, snapshots.mapped_files(str(made["maps"])))
     packed = made["packed"].copy().view(reference.PACKED)
     inside = counts.inside("kai_run_matmul", "kai_kernel_matmul")
     return packed, made["result"], of_problem(f"kleidiai_{form}", problem, inside)

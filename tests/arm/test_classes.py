@@ -146,10 +146,10 @@ def test_repeated_instructions_keep_their_places() -> None:
 
 def test_what_capstone_does_not_know_takes_one_place_and_is_scalar() -> None:
     words = np.array([0xD65F03C0, 0xA0404529, 0x91001020], np.uint32)  # ret; ld1w of SME2; add
-    assert [name for name, _ in disassemble(words)] == ["ret", ".byte", "add"]
+    assert [line.split()[0] for line in disassemble(words)] == ["ret", ".byte", "add"]
     assert [CLASSES[number] for number in classify(words)] == ["branch", "scalar", "scalar"]
 
 
 def test_a_branch_names_its_target() -> None:
     words = np.array([0xD503201F, 0x54FFFFE1], np.uint32)
-    assert disassemble(words, 0x1000) == [("nop", ""), ("b.ne", "#0x1000")]
+    assert disassemble(words, 0x1000) == ["nop", "b.ne #0x1000"]
