@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,12 @@ class CountingEngine(EngineProcess):
                 "instructions are counted in the emulated lane, "
                 f"not in the lane {lane.name!r}. Use lanes.emulated()"
             )
-        super().__init__(lane, plugin=plugin.option)
-        self._files = (self.log.with_name(f"plugin.{number}") for number in count())
+
+        def counter(prefix: Path) -> str:
+            self._files = (snapshots.path(prefix, number) for number in count())
+            return plugin.option(prefix)
+
+        super().__init__(lane, plugin=counter)
 
     def _snapshot(self) -> snapshots.Snapshot:
         self._maps = self.request("snapshot")["maps"]

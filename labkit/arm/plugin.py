@@ -56,7 +56,7 @@ def compiled(name: str, argv: Sequence[str], sources: Mapping[str, str]) -> Path
 
 
 def option(prefix: Path, *, at_exit: bool = False) -> str:
-    """The plugin as QEMU is told of it, compiled on first use. It writes PREFIX.0, PREFIX.1 ….
+    """The plugin as QEMU is told of it, compiled on first use. It writes PREFIX.0 and so on.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ class MappedFile(NamedTuple):
     end: int
 
 
-def read(path: Path) -> Snapshot:
+def read(file: Path) -> Snapshot:
     """Read a snapshot as ``counting.c`` writes it.
 
     Raises
@@ -61,10 +61,10 @@ def read(path: Path) -> Snapshot:
         If it is missing or damaged.
     """
     try:
-        content = path.read_bytes()
+        content = file.read_bytes()
     except OSError as error:
         raise CountingFailed(
-            f"expected a snapshot of the counters at {path}, found none: is the disk full? "
+            f"expected a snapshot of the counters at {file}, found none: is the disk full? "
             "Free some and try again"
         ) from error
     magic, blocks, instructions = np.frombuffer(
@@ -73,7 +73,7 @@ def read(path: Path) -> Snapshot:
     words_at = HEAD_BYTES + 3 * 8 * blocks
     if magic != MAGIC or len(content) != words_at + 4 * instructions:
         raise CountingFailed(
-            f"the snapshot {path} is damaged: is the disk full? Free some and try again"
+            f"the snapshot {file} is damaged: is the disk full? Free some and try again"
         )
     addresses, executions, sizes = np.frombuffer(content[HEAD_BYTES:words_at], "i8").reshape(3, -1)
     words = np.frombuffer(content[words_at:], "u4")
@@ -119,7 +119,9 @@ def attribute(snapshot: Snapshot, executions: np.ndarray, where: Iterable[Mapped
     for file, start, end in where:
         here = np.flatnonzero((start <= addresses) & (addresses < end))
         known = functions(file) if here.size else None
-        numbers = known.at(addresses[here], start) if known else np.full(here.size, -1)
+        numbers = np.full(here.size, -1)
+        if known and known.names:
+            numbers = known.at(addresses[here], start)
         different, place = np.unique(numbers, return_inverse=True)
         names = (demangle(known.names[n]) if known and n >= 0 else NO_SYMBOL for n in different)
         library = file.name.partition(".")[0]
@@ -130,14 +132,19 @@ def attribute(snapshot: Snapshot, executions: np.ndarray, where: Iterable[Mapped
     return Counts(dict(zip(rows, table, strict=True)))
 
 
+def path(prefix: Path, what: int | str) -> Path:
+    """Where the plugin writes a snapshot, by its number, or what else it writes."""
+    return prefix.with_name(f"{prefix.name}.{what}")
+
+
 def between(prefix: Path, number: int, where: Iterable[MappedFile]) -> Counts:
     """Instructions from snapshot PREFIX.number to the next one; ``where`` as in `attribute`."""
-    start, end = (read(prefix.with_name(f"{prefix.name}.{number + i}")) for i in range(2))
+    start, end = (read(path(prefix, number + i)) for i in range(2))
     return attribute(end, executed(start, end)[0], where)
 
 
 def at_exit(prefix: Path) -> Counts:
     """All instructions of a program that ran under `labkit.arm.plugin.option` with ``at_exit``."""
-    end = read(prefix.with_name(f"{prefix.name}.exit"))
-    maps = prefix.with_name(f"{prefix.name}.maps").read_text(encoding="utf-8", errors="replace")
+    end = read(path(prefix, "exit"))
+    maps = path(prefix, "maps").read_text(encoding="utf-8", errors="replace")
     return attribute(end, end.executions, mapped_files(maps))

@@ -57,7 +57,7 @@ def packing(order: np.ndarray) -> Picture:
 def counts(report: KernelComparison) -> Picture:
     """Executed instructions to 32 multiply-adds, by class, GEMV beside GEMM.
 
-    Plain C is told in words, since it would dwarf the rest.
+    Plain C stands in words, since it would dwarf the rest.
     """
     figure, axes = subplots(1, 2, size=(12, 3.1), sharex=True)
     words = []

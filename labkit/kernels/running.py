@@ -15,6 +15,7 @@ from labkit.arm.counts import Counts
 from labkit.arm.snapshots import MappedFile
 from labkit.base import command
 from labkit.base.errors import CommandFailed, KernelError
+from labkit.engine import qemu
 from labkit.kernels import reference
 from labkit.kernels.toolchain import build, toolchain
 from labkit.model.weights import QuantizedLinear
@@ -72,7 +73,7 @@ def solve(
     *,
     cpu: str = "max",
     program: Path | None = None,
-    plugin: str = "",
+    plugin: str | None = None,
     timeout_s: float = 300,
 ) -> list[tuple[str, np.ndarray]]:
     """Run problems in one process.
@@ -97,12 +98,11 @@ def solve(
 
     Raises
     ------
-    KernelError
-        If the program does not run: a CPU without the kernel's instructions, say.
+    KernelError, LaneNotReady
+        If the program does not run: a CPU without the kernel's instructions, say, or an old QEMU.
     """
-    tools, emulator = toolchain(), list[str]()
-    if plugin or tools.name != "native":
-        emulator = [str(tools.qemu), "-cpu", cpu, *(["-plugin", plugin] if plugin else [])]
+    native = toolchain().name == "native" and not plugin
+    emulator = [] if native else qemu.emulator(cpu, Path("/"), plugin)
     with tempfile.TemporaryDirectory(prefix="labkit-kernels-") as folder:
         given, results = Path(folder, "in"), Path(folder, "out")
         given.write_bytes(b"".join(problem.to_bytes() for problem in problems))

@@ -75,9 +75,9 @@ FINE = {
     ],
 )
 def test_a_kernel_is_read_from_its_name(function: str, instruction_set: str, does: str) -> None:
-    found = kernel(function)
-    assert found is not None
-    assert (found.instruction_set, found.does) == (instruction_set, does)
+    read = kernel(function)
+    assert read is not None
+    assert (read.instruction_set, read.does) == (instruction_set, does)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_sme2_alone_is_enough_and_what_cannot_be_read_is_no_reason() -> None:
 
 
 def test_all_reasons_are_told_at_once() -> None:
-    found = reasons(
+    every = reasons(
         built=True,
         hint=False,
         features=("dotprod",),
@@ -163,14 +163,14 @@ def test_all_reasons_are_told_at_once() -> None:
         precision="normal",
         model=[replace(LINEAR, bits=8)],
     )
-    assert [reason.code for reason in found] == ["hint", "cpu", "memory", "bits"]
+    assert [reason.code for reason in every] == ["hint", "cpu", "memory", "bits"]
 
 
 def test_this_machines_library_is_read_too() -> None:
-    found = kernels(lanes.native().library)
+    inside = kernels(lanes.native().library)
     arm = lanes.native().library.name.count("aarch64") > 0
-    assert found is not None
-    assert bool(found) is arm
+    assert inside is not None
+    assert bool(inside) is arm
 
 
 # ---- the real thing

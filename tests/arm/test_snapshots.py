@@ -60,6 +60,16 @@ def test_executions_go_to_the_function_at_their_address(tmp_path: Path) -> None:
     }
 
 
+def test_what_runs_in_a_file_without_functions_has_no_name(tmp_path: Path) -> None:
+    source, library = tmp_path / "none.c", tmp_path / "none.so"
+    source.write_text("int number = 1;\n")
+    subprocess.run(["cc", "-shared", "-nostdlib", "-o", library, source], check=True)
+    write_snapshot(tmp_path / "s", [(0x1000, 1, [0xD65F03C0])])
+    snapshot = snapshots.read(tmp_path / "s")
+    counts = attribute(snapshot, snapshot.executions, [MappedFile(library, 0, 0x2000)])
+    assert counts.by_function() == [(("none", "(no symbol)"), 1)]
+
+
 def test_only_files_that_are_there_are_mapped_from_their_first_to_their_last_address(
     tmp_path: Path,
 ) -> None:

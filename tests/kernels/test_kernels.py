@@ -63,8 +63,8 @@ def test_the_reference_is_the_product_of_what_the_codes_stand_for(
         rng.standard_normal((shape[0], shape[2])).astype(np.float32),
         rng.standard_normal((shape[1], shape[2])).astype(np.float32),
     )
-    found = reference.product(x, reference.quantize_weights(weight))
-    assert np.abs(found - slow_product(x, weight)).max() < 1e-3 * max(1.0, np.abs(found).max())
+    quick = reference.product(x, reference.quantize_weights(weight))
+    assert np.abs(quick - slow_product(x, weight)).max() < 1e-3 * max(1.0, np.abs(quick).max())
 
 
 def test_packing_puts_each_code_where_it_says() -> None:
