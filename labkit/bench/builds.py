@@ -30,19 +30,15 @@ AVX512 = ("MNN_AVX512", "MNN_AVX512_VNNI")
 class Demo:
     """``llm_demo`` of one build, counted; `labkit.arm.figures.ladder` draws it.
 
-    ``kleidiai`` holds MNN's own messages, ``phases`` what `labkit.arm.counts.Counts.to_dict` gives.
+    ``label`` is the build's variant, ``kleidiai`` holds MNN's own messages, ``phases`` what
+    `labkit.arm.counts.Counts.to_dict` gives.
     """
 
-    variant: str
+    label: str
     target: str
     answer: str
     kleidiai: tuple[str, ...]
     phases: dict[str, dict[str, Any]]
-
-    @property
-    def label(self) -> str:
-        """The variant."""
-        return self.variant
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -143,9 +139,7 @@ def recorded_demos(*, wide: bool = False) -> list[Demo]:
     return [demo for demo in demos if demo.target == "aarch64-linux"]
 
 
-def here_or_recorded(
-    model: Path, picture: Path, on_step: Callable[[str], None] = lambda _: None
-) -> tuple[str, list[Demo]]:
+def here_or_recorded(model: Path, picture: Path) -> tuple[str, list[Demo]]:
     """Count ``llm_demo`` of this machine's own two builds for AArch64 Linux.
 
     Returns
@@ -159,7 +153,7 @@ def here_or_recorded(
         return recorded_where(), recorded_demos()
     lane, question = lanes.emulated("max"), recorded().question
     return f"your own builds, {lane.label}", [
-        demo_of(own[variant], model, picture, question, lane, on_step=on_step)
+        demo_of(own[variant], model, picture, question, lane)
         for variant in ("baseline", "accelerated")
     ]
 
@@ -180,7 +174,7 @@ def demo_of(
     answered = llm_demo.ask(record, model, picture, question, lane)
     phases = llm_demo.count(record, model, picture, question, lane, on_step=on_step)
     return Demo(
-        variant=record.variant,
+        label=record.variant,
         target=record.target,
         answer=answered.answer,
         kleidiai=answered.kleidiai,

@@ -6,7 +6,7 @@ The command line reads this for its help, so it imports nothing heavy.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 PARTS = ("load", "vision", "prefill", "decode")
 OPTIONS = ("threads", "precision", "memory")
@@ -54,28 +54,19 @@ def sides(name: str, usual: Side, *, bits: str, build: str) -> tuple[Side, Side]
     build
         The variant of the own build.
     """
-    mnn, threads = {"label": f"MNN {bits}"}, f"{usual.threads} threads"
-    original = {"runtime": "transformers"}
-    changes: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-        "kleidiai": ({"label": "KleidiAI off"}, {"label": "KleidiAI on", "kleidiai": True}),
+    side, mnn = partial(replace, usual), replace(usual, label=f"MNN {bits}")
+    original, chat = partial(side, runtime="transformers"), partial(side, runtime="chat")
+    threads = f"{usual.threads} threads"
+    both = {
+        "kleidiai": (side(label="KleidiAI off"), side(label="KleidiAI on", kleidiai=True)),
         "quantised": (
-            {"label": "unpacked to float32", "memory": "normal"},
-            {"label": f"kept {bits}", "memory": "low"},
+            side(label="unpacked to float32", memory="normal"),
+            side(label=f"kept {bits}", memory="low"),
         ),
-        "threads": ({"label": "1 thread", "threads": 1}, {"label": threads}),
-        "build": ({"label": "stock wheel"}, {"label": f"own build, {build}", "runtime": "build"}),
-        "chat": (
-            {"label": "chat, 1 thread", "threads": 1, "runtime": "chat"},
-            {"label": f"chat, {threads}", "runtime": "chat"},
-        ),
-        "transformers-fp32": (
-            {"label": "transformers float32", "precision": "float32", **original},
-            mnn,
-        ),
-        "transformers-bf16": (
-            {"label": "transformers bfloat16", "precision": "bfloat16", **original},
-            mnn,
-        ),
+        "threads": (side(label="1 thread", threads=1), side(label=threads)),
+        "build": (side(label="stock wheel"), side(label=f"own build, {build}", runtime="build")),
+        "chat": (chat(label="chat, 1 thread", threads=1), chat(label=f"chat, {threads}")),
+        "transformers-fp32": (original(label="transformers float32", precision="float32"), mnn),
+        "transformers-bf16": (original(label="transformers bfloat16", precision="bfloat16"), mnn),
     }
-    baseline, candidate = changes[name]
-    return replace(usual, **baseline), replace(usual, **candidate)
+    return both[name]

@@ -12,7 +12,8 @@ from labkit.base import stats
 from labkit.bench import measure, results
 from labkit.bench.comparisons import Side
 from labkit.bench.plan import require_pairs
-from labkit.bench.results import BenchResult, Comparison, Measured
+from labkit.bench.results import BenchResult
+from labkit.bench.rows import Comparison, Measured
 from labkit.bench.watch import Watch
 from labkit.building.llm_demo import PHASES, DemoRun, ask
 from labkit.building.record import BuildRecord
@@ -29,8 +30,6 @@ def timed(
     question: str,
     *,
     pairs: int = stats.LEAST_PAIRS,
-    threads: int = 1,
-    seed: int = 0,
     on_step: Callable[[int, int, str], object] = lambda *_: None,
 ) -> BenchResult:
     """Time two native builds' ``llm_demo``, in pairs of fresh processes, each pair in random order.
@@ -52,14 +51,14 @@ def timed(
     """
     require_pairs(pairs)
     lane, watch = lanes.native(), Watch()
-    options: dict[str, Any] = {"threads": threads, "precision": "normal", "memory": "low"}
+    options: dict[str, Any] = {"threads": 1, "precision": "normal", "memory": "low"}
     runs: dict[str, list[DemoRun]] = {"A": [], "B": []}
     records = {"A": baseline, "B": candidate}
-    order = measure.orders(pairs, np.random.default_rng(seed))
+    order = measure.orders(pairs, np.random.default_rng(0))
     for done, pair in enumerate(order):
         on_step(done, pairs, "llm_demo")
         for key in pair:
-            runs[key].append(ask(records[key], model, image, question, lane, threads=threads))
+            runs[key].append(ask(records[key], model, image, question, lane))
         watch.look()
     on_step(pairs, pairs, "done")
 
@@ -67,7 +66,7 @@ def timed(
         label, kleidiai = f"llm_demo, {records[key].variant}", records[key].default_on
         return Measured(
             side=Side(label=label, runtime="llm_demo", kleidiai=kleidiai, **options),
-            values_s=tuple(getattr(run, f"{phase}_s") for run in runs[key]),
+            values_s=tuple(run.seconds[phase] for run in runs[key]),
             warmup_s=(),
             repeat=1,
             peak_bytes=max(run.peak_bytes or 0 for run in runs[key]),

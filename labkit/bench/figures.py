@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from labkit.base.draw import CYCLE, finish, subplots
 from labkit.base.show import Picture
 from labkit.base.stats import MARGIN
-from labkit.bench.results import Comparison, amount, unit_of
+from labkit.bench.rows import Comparison, amount, unit_of
 
 # Shape too: colour is not for everyone.
 MARKS: dict[str, dict[str, Any]] = {

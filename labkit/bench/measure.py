@@ -22,7 +22,8 @@ from labkit.base import stats
 from labkit.bench import results
 from labkit.bench.comparisons import PARTS, Side
 from labkit.bench.plan import BenchPlan, require_possible
-from labkit.bench.results import BenchResult, Comparison, Measured
+from labkit.bench.results import BenchResult
+from labkit.bench.rows import Comparison, Measured
 from labkit.bench.runner import Runner, open_runner
 from labkit.bench.watch import Watch
 from labkit.model import manifest

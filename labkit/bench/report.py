@@ -13,7 +13,8 @@ from typing import Any
 
 from labkit.base import paths, stats
 from labkit.base.errors import ResultError
-from labkit.bench.results import BenchResult, section
+from labkit.bench.results import BenchResult
+from labkit.bench.rows import section
 
 
 def page(results: Sequence[BenchResult], *, allow_mixed: bool = False) -> str:

@@ -16,6 +16,9 @@ from labkit.base import hardware
 TRIPLE = "aarch64-linux-gnu"
 TOOLS = ("cmake", "ninja", "git", "ccache", "cc", "c++", f"{TRIPLE}-gcc", f"{TRIPLE}-g++")
 NDK_FILE = "build/cmake/android.toolchain.cmake"
+NDK_PLACES = """
+    $ANDROID_NDK $ANDROID_NDK_HOME $ANDROID_NDK_ROOT $ANDROID_HOME/ndk/* $ANDROID_SDK_ROOT/ndk/*
+""".split()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +83,9 @@ def look(machine: hardware.Machine | None = None) -> Host:
 
 def _ndk() -> str | None:
     """The folder of Android's NDK: one that is named, or the newest of a named SDK."""
-
-    def named(*variables: str) -> list[Path]:
-        return [Path(os.environ[name]) for name in variables if os.environ.get(name)]
-
-    folders = named("ANDROID_NDK", "ANDROID_NDK_HOME", "ANDROID_NDK_ROOT")
-    for sdk in named("ANDROID_HOME", "ANDROID_SDK_ROOT"):
-        folders += sorted((sdk / "ndk").glob("*"), reverse=True)
-    return next((str(folder) for folder in folders if (folder / NDK_FILE).is_file()), None)
+    for name in NDK_PLACES:
+        place = Path(os.path.expandvars(name))
+        for folder in sorted(place.parent.glob(place.name), reverse=True):
+            if (folder / NDK_FILE).is_file():
+                return str(folder)
+    return None

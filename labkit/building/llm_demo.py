@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -32,6 +31,8 @@ from labkit.model.images import ImageLike, prepare
 
 FILLER = " the"  # one token; repeated, it makes a prompt without a picture as long as one with
 PHASES = ("vision", "prefill", "decode")
+ANSWER_TOKENS = 16
+COUNTED_TOKENS = 8
 FIGURE = re.compile(r"(\w+ (?:tokens num|time|speed)) = ([\d.]+)")
 ANSWER = re.compile(r"prompt file is [^\n]*\n(.*?)\n#{5,}", re.DOTALL)
 
@@ -40,24 +41,20 @@ ANSWER = re.compile(r"prompt file is [^\n]*\n(.*?)\n#{5,}", re.DOTALL)
 class DemoRun:
     """What one run of ``llm_demo`` printed.
 
-    ``timed`` tells whether the seconds are a CPU's; ``kleidiai`` holds MNN's own messages of
-    accelerated layer types.
+    ``seconds`` are those of each of `PHASES`; ``kleidiai`` holds MNN's own messages of accelerated
+    layer types.
     """
 
     answer: str
     prompt_tokens: int
     decode_tokens: int
-    vision_s: float
-    prefill_s: float
-    decode_s: float
+    seconds: dict[str, float]
     kleidiai: tuple[str, ...]
-    lane: str
-    timed: bool
-    peak_bytes: int | None = None
+    peak_bytes: int | None
 
 
-def parse(text: str, pixels: int = 0) -> dict[str, Any]:
-    r"""The answer and the numbers in what ``llm_demo`` prints.
+def parse(text: str, *, pixels: int = 0, peak_bytes: int | None = None) -> DemoRun:
+    r"""Read what ``llm_demo`` prints.
 
     Parameters
     ----------
@@ -65,6 +62,8 @@ def parse(text: str, pixels: int = 0) -> dict[str, Any]:
         What it printed.
     pixels
         Of the picture, if there was one.
+    peak_bytes
+        The most memory that it held.
 
     Raises
     ------
@@ -75,40 +74,33 @@ def parse(text: str, pixels: int = 0) -> dict[str, Any]:
     --------
     >>> tail = "prompt tokens num = 44\ndecode tokens num = 4\n vision time = 0.20 s\n"
     >>> tail += "prefill time = 0.10 s\n decode time = 0.02 s"
-    >>> parse("prompt file is p.txt\nA cat.\n\n#########\n" + tail)["answer"]
+    >>> parse("prompt file is p.txt\nA cat.\n\n#########\n" + tail).answer
     'A cat.'
     """
     printed, answer = dict(FIGURE.findall(text)), ANSWER.search(text)
     try:
-        tokens = {name: int(printed[f"{name} tokens num"]) for name in ("prompt", "decode")}
+        prompt, decoded = (int(printed[f"{name} tokens num"]) for name in ("prompt", "decode"))
         seconds = {phase: float(printed[f"{phase} time"]) for phase in PHASES}
     except KeyError:
         answer = None
     if not answer:
         raise BuildError(f"expected llm_demo's answer and figures, got:\n{text[-600:]}")
-    work = {"vision": pixels / 1e6, "prefill": tokens["prompt"], "decode": tokens["decode"]}
-    for phase in PHASES:  # as many digits as there are: 0.02 s is 1.045 MP/s
+    for phase, work in zip(PHASES, (pixels / 1e6, prompt, decoded), strict=True):
         speed = float(printed.get(f"{phase} speed", 0))
-        if speed > 0.1 and work[phase] and seconds[phase] < 1:
-            seconds[phase] = work[phase] / speed
-    return {
-        "answer": answer[1].strip(),
-        **{f"{name}_tokens": count for name, count in tokens.items()},
-        **{f"{phase}_s": taken for phase, taken in seconds.items()},
-    }
+        if speed > 0.1 and work and seconds[phase] < 1:
+            seconds[phase] = work / speed  # as many digits as there are: 0.02 s is 1.045 MP/s
+    return DemoRun(
+        answer=answer[1].strip(),
+        prompt_tokens=prompt,
+        decode_tokens=decoded,
+        seconds=seconds,
+        kleidiai=accelerated_types(text),
+        peak_bytes=peak_bytes,
+    )
 
 
-def ask(
-    record: BuildRecord,
-    model: Path,
-    image: ImageLike,
-    question: str,
-    lane: Lane,
-    *,
-    max_new_tokens: int = 16,
-    threads: int = 1,
-) -> DemoRun:
-    """Ask a build's ``llm_demo`` one question about one picture.
+def ask(record: BuildRecord, model: Path, image: ImageLike, question: str, lane: Lane) -> DemoRun:
+    """Ask a build's ``llm_demo`` one question about one picture, on one thread.
 
     The program sees the picture at the size at which `labkit.model.chat` looks at it.
 
@@ -130,8 +122,8 @@ def ask(
     CommandFailed
         If it crashes.
     """
-    with _desk(record, model, lane, threads) as desk:
-        return desk.run([desk.picture(image, question)], max_new_tokens)
+    with _desk(record, model, lane) as desk:
+        return desk.run([desk.picture(image, question)], ANSWER_TOKENS)
 
 
 def count(
@@ -141,7 +133,6 @@ def count(
     question: str,
     lane: Lane,
     *,
-    tokens: int = 8,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Counts]:
     """Instructions of each of `PHASES`, of a run in the emulated lane.
@@ -157,20 +148,22 @@ def count(
     QuestionError
         If the answer is too short to tell decode from prefill.
     """
-    with _desk(record, model, lane, 1) as desk:
+    with _desk(record, model, lane) as desk:
         seen = desk.picture(image, question)
         total, bare = (desk.run([prompt], 1).prompt_tokens for prompt in (seen, question))
         blind = question + FILLER * (total - bare)
 
         def counted(name: str, *prompts: str, tokens: int = 1) -> tuple[Counts, DemoRun]:
             on_step(f"{record.variant}: llm_demo, {name}")
-            return desk.count(prompts, tokens)
+            out = desk.folder / name.replace(" ", "-")
+            run = desk.run(prompts, tokens, plugin.option(out, at_exit=True))
+            return snapshots.at_exit(out), run
 
         once, seen_run = counted("seen", seen)
         twice, _ = counted("seen twice", seen, seen)
         blind_once, blind_run = counted("blind", blind)
         blind_twice, _ = counted("blind twice", blind, blind)
-        answered, long_run = counted("answered", seen, tokens=1 + tokens)
+        answered, long_run = counted("answered", seen, tokens=1 + COUNTED_TOKENS)
     if blind_run.prompt_tokens != total:
         raise QuestionError(
             f"expected a prompt of {total} tokens without a picture, made one of "
@@ -199,7 +192,6 @@ class _Desk:
     area: dict[str, int]
     folder: Path
     pixels: int = 0
-    runs: int = 0
 
     def picture(self, image: ImageLike, question: str) -> str:
         """The line that asks about a picture, saved here under a name without comma or space."""
@@ -220,26 +212,11 @@ class _Desk:
         words = ("config.json", "prompts.txt", str(max_new_tokens))
         argv = self.lane.program_command(self.record.program, *words, plugin=plugin)
         ended = command.run(argv, log=self.folder / "log", cwd=self.folder, timeout_s=1800)
-        text = "\n".join(ended.lines)
-        return DemoRun(
-            **parse(text, self.pixels),
-            kleidiai=accelerated_types(text),
-            lane=self.lane.label,
-            timed=self.lane.may_be_timed,
-            peak_bytes=ended.peak_bytes,
-        )
-
-    def count(self, prompts: Sequence[str], max_new_tokens: int) -> tuple[Counts, DemoRun]:
-        """All instructions of one run, and what it printed."""
-        self.runs += 1
-        out = self.folder / f"count{self.runs}"
-        option = plugin.option(out, at_exit=True)
-        printed = self.run(prompts, max_new_tokens, option)
-        return snapshots.at_exit(out), printed
+        return parse("\n".join(ended.lines), pixels=self.pixels, peak_bytes=ended.peak_bytes)
 
 
 @contextmanager
-def _desk(record: BuildRecord, model: Path, lane: Lane, threads: int) -> Iterator[_Desk]:
+def _desk(record: BuildRecord, model: Path, lane: Lane) -> Iterator[_Desk]:
     """A desk for a build that can run in this lane; nothing is written beside the model."""
     built_for, here = record.architecture, platform.machine()
     if lane.name == "emulated" and built_for != "aarch64":
@@ -251,9 +228,7 @@ def _desk(record: BuildRecord, model: Path, lane: Lane, threads: int) -> Iterato
             f"expected a build for {here} here, this one is for {built_for}: use --lane emulated"
         )
     with tempfile.TemporaryDirectory(prefix="labkit-demo-") as folder:
-        config = chat_config(
-            str(model.resolve()), threads=threads, precision="normal", memory="low"
-        )
+        config = chat_config(str(model.resolve()), threads=1, precision="normal", memory="low")
         files.write(Path(folder) / "config.json", to_json(config))
         area = manifest.read(model).image
         yield _Desk(record=record, lane=lane, area=area, folder=Path(folder))

@@ -199,10 +199,10 @@ def compare(first: BuildPlan, second: BuildPlan) -> tuple[tuple[str, str, str], 
         (option, value in the first, value in the second); "-" where one has no such option.
     """
     own = (str(first.folder), str(second.folder))
-    names = dict.fromkeys([*first.values, *second.values])
-    rows = ((name, first.values.get(name, "-"), second.values.get(name, "-")) for name in names)
+    rows = (
+        (name, first.values.get(name, "-"), second.values.get(name, "-"))
+        for name in {**first.values, **second.values}
+    )
     return tuple(
-        (name, before, after)
-        for name, before, after in rows
-        if before != after and not before.startswith(own) and not after.startswith(own)
+        row for row in rows if row[1] != row[2] and not any(text.startswith(own) for text in row)
     )

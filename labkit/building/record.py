@@ -53,11 +53,6 @@ class BuildRecord:
     schema: Literal[1] = 1
 
     @property
-    def engine(self) -> Path:
-        """The file that holds MNN's kernels: the library, or the program with all in one."""
-        return self.folder / self.products[0].path
-
-    @property
     def program(self) -> Path:
         """``llm_demo``."""
         return next(self.folder / p.path for p in self.products if Path(p.path).name == "llm_demo")

@@ -140,7 +140,13 @@ def _run(
     stages = command.Stages([name for name, _ in plan.commands], on_stage)
     for name, argv in plan.commands:
         with _seconds_kept(folder / SECONDS, name):
-            _stage(plan, name, argv, on_line)
+            if name.startswith("clone"):
+                with files.new_folder(Path(argv[-1])) as clone:
+                    _command(plan, name, (*argv[:-1], str(clone)), on_line)
+            else:
+                printed = _command(plan, name, argv, on_line)
+                if name == "configure":
+                    _check_configured(plan, printed)
         stages.end(name)
     return _record(plan)
 
@@ -155,18 +161,6 @@ def _seconds_kept(file: Path, stage: str) -> Iterator[None]:
     finally:
         total[stage] = round(time.perf_counter() - begun, 1)
         files.write(file, to_json(total))
-
-
-def _stage(
-    plan: BuildPlan, name: str, argv: tuple[str, ...], on_line: Callable[[str], None]
-) -> None:
-    if name.startswith("clone"):
-        with files.new_folder(Path(argv[-1])) as clone:
-            _command(plan, name, (*argv[:-1], str(clone)), on_line)
-    elif name == "configure":
-        _configure(plan, argv, on_line)
-    else:
-        _command(plan, name, argv, on_line)
 
 
 def _command(
@@ -198,11 +192,9 @@ def _command(
     return "\n".join(lines)
 
 
-def _configure(plan: BuildPlan, argv: tuple[str, ...], on_line: Callable[[str], None]) -> None:
+def _check_configured(plan: BuildPlan, printed: str) -> None:
+    """Raise `BuildError` if CMake went on where it had to stop."""
     version = sources.mnn_version(plan.source)
-    if plan.kleidiai_source:
-        sources.kleidiai_version(plan.kleidiai_source)
-    printed = _command(plan, "configure", argv, on_line)
     if UNUSED in printed:
         names = re.findall(r"^    (\S+)", printed.partition(UNUSED)[2], re.MULTILINE)
         raise BuildError(

@@ -28,6 +28,7 @@ ARM_LINUX = (
         "MNN decides by this whether Arm kernels are built at all",
     ),
 )
+STATIC = ("CMAKE_EXE_LINKER_FLAGS", "-static", "no library of the target's system is needed")
 ANDROID = (
     ("ANDROID_ABI", "arm64-v8a", "64-bit Arm"),
     ("ANDROID_STL", "c++_static", "no C++ library to carry along"),
@@ -51,55 +52,69 @@ class Toolchain(NamedTuple):
 
 def toolchain(target: str, host: Host, folder: Path) -> Toolchain:
     """The compiler for one of `labkit.building.plans.TARGETS`, building into ``folder``."""
-    compiles = host.has("cc", "c++")
-    if target == "native" or (target == "aarch64-linux" and host.is_arm and host.system == "Linux"):
-        lack = ("a C++ compiler", host.install_line("g++"))
-        return Toolchain("this machine's compiler", (), compiles, lack)
-    if target == "aarch64-linux":
-        cross = (f"{TRIPLE}-gcc", f"{TRIPLE}-g++")
-        names = ("CMAKE_C_COMPILER", "CMAKE_CXX_COMPILER")
-        rows = ((*pair, "Debian's cross compiler") for pair in zip(names, cross, strict=True))
-        lack = ("a cross compiler for AArch64", f"sudo apt-get install g++-{TRIPLE}")
-        return Toolchain(cross[0], (*ARM_LINUX, *rows), host.has(*cross), lack)
-    if target == "aarch64-static":
-        rows = (
-            (f"CMAKE_{name}", str(folder / SCRIPTS / tool), "ziglang by this kit's small wrapper")
-            for name, tool in ZIG_TOOLS.items()
-        )
-        static = (
-            "CMAKE_EXE_LINKER_FLAGS",
-            "-static",
-            "no library of the target's system is needed",
-        )
-        lack = ("ziglang", f"{sys.executable} -m pip install ziglang=={ZIG}")
-        return Toolchain("ziglang (clang and musl)", (*ARM_LINUX, *rows, static), host.zig, lack)
-    if target == "android":
-        file = str(Path(host.ndk or "$ANDROID_NDK") / NDK_FILE)
-        row = ("CMAKE_TOOLCHAIN_FILE", file, "the NDK's own description of its compiler")
-        line = "sdkmanager --install 'ndk;27.2.12479018' and set ANDROID_NDK to its folder"
-        lack = ("the Android NDK", line)
-        return Toolchain("Android NDK", (row, *ANDROID), bool(host.ndk), lack)
-    row = ("CMAKE_OSX_ARCHITECTURES", "arm64", "Apple silicon")
-    lack = ("Xcode's compiler, on a Mac", "xcode-select --install")
-    return Toolchain("Apple clang", (row,), host.is_mac and compiles, lack)
+    if target == "aarch64-linux" and host.is_arm and host.system == "Linux":
+        target = "native"
+    compiles, cross = host.has("cc", "c++"), (f"{TRIPLE}-gcc", f"{TRIPLE}-g++")
+    ndk = str(Path(host.ndk or "$ANDROID_NDK") / NDK_FILE)
+    sdk = "sdkmanager --install 'ndk;27.2.12479018' and set ANDROID_NDK to its folder"
+    zig = "ziglang by this kit's small wrapper"
+    every = {
+        "native": Toolchain(
+            "this machine's compiler", (), compiles, ("a C++ compiler", host.install_line("g++"))
+        ),
+        "aarch64-linux": Toolchain(
+            cross[0],
+            (
+                *ARM_LINUX,
+                ("CMAKE_C_COMPILER", cross[0], "Debian's cross compiler"),
+                ("CMAKE_CXX_COMPILER", cross[1], "Debian's cross compiler"),
+            ),
+            host.has(*cross),
+            ("a cross compiler for AArch64", f"sudo apt-get install g++-{TRIPLE}"),
+        ),
+        "aarch64-static": Toolchain(
+            "ziglang (clang and musl)",
+            (
+                *ARM_LINUX,
+                *(
+                    (f"CMAKE_{n}", str(folder / SCRIPTS / tool), zig)
+                    for n, tool in ZIG_TOOLS.items()
+                ),
+                STATIC,
+            ),
+            host.zig,
+            ("ziglang", f"{sys.executable} -m pip install ziglang=={ZIG}"),
+        ),
+        "android": Toolchain(
+            "Android NDK",
+            (("CMAKE_TOOLCHAIN_FILE", ndk, "the NDK's own description of its compiler"), *ANDROID),
+            bool(host.ndk),
+            ("the Android NDK", sdk),
+        ),
+        "macos": Toolchain(
+            "Apple clang",
+            (("CMAKE_OSX_ARCHITECTURES", "arm64", "Apple silicon"),),
+            host.is_mac and compiles,
+            ("Xcode's compiler, on a Mac", "xcode-select --install"),
+        ),
+    }
+    return every[target]
 
 
 def missing(host: Host, compiler: Toolchain, *, cloning: bool) -> list[Missing]:
     """What this machine lacks for a build; git only if something has to be cloned."""
-    line = f"{sys.executable} -m pip install cmake ninja"
+    line, cmake = f"{sys.executable} -m pip install cmake ninja", host.has("cmake")
     version = ".".join(map(str, host.cmake)) or "one that does not run"
     oldest = ".".join(map(str, OLDEST_CMAKE))
-    needs = (
-        (host.has("cmake"), ("CMake", line)),
-        (
-            host.cmake >= OLDEST_CMAKE or not host.has("cmake"),
-            (f"CMake {oldest} or newer, found {version}", line),
-        ),
-        (host.has("ninja"), ("ninja", line)),
-        (compiler.ready, compiler.lack),
-        (host.has("git") or not cloning, ("git, to clone the sources", host.install_line("git"))),
-    )
-    return [lack for met, lack in needs if not met]
+    needs = {
+        ("CMake", line): cmake,
+        (f"CMake {oldest} or newer, found {version}", line): not cmake
+        or host.cmake >= OLDEST_CMAKE,
+        ("ninja", line): host.has("ninja"),
+        compiler.lack: compiler.ready,
+        ("git, to clone the sources", host.install_line("git")): host.has("git") or not cloning,
+    }
+    return [lack for lack, met in needs.items() if not met]
 
 
 def write_zig_tools(folder: Path) -> None:

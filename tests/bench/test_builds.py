@@ -101,12 +101,9 @@ def test_own_builds_are_counted_in_place_of_recorded_ones(
             answer=record.variant,
             prompt_tokens=1,
             decode_tokens=1,
-            vision_s=0,
-            prefill_s=0,
-            decode_s=0,
+            seconds={},
             kleidiai=(),
-            lane="",
-            timed=False,
+            peak_bytes=None,
         )
 
     counts = Counts(dict.fromkeys((("MNN", "kai_x"), ("MNN", "y")), np.ones(len(CLASSES))))

@@ -16,6 +16,7 @@ from labkit.base.errors import ResultError
 from labkit.bench import measure, results
 from labkit.bench.comparisons import PARTS, Side
 from labkit.bench.plan import BenchPlan
+from labkit.bench.rows import Measured
 from labkit.bench.runner import open_runner
 from labkit.engine.lanes import Lane
 
@@ -154,7 +155,7 @@ def test_what_is_doubtful_is_said_of_its_side() -> None:
     side = Side(
         label="on", runtime="modules", threads=1, precision="normal", memory="low", kleidiai=True
     )
-    measured = results.Measured(
+    measured = Measured(
         side=side,
         values_s=(1.0,) * 9,
         warmup_s=((1.0, 1.0),) * 8 + ((1.0, 2.0),),

@@ -100,7 +100,7 @@ def test_a_build_for_arm_with_kleidiai(sources: tuple[Path, Path]) -> None:
         {"i8mm": 1},
         True,
     )
-    assert record.engine.name == "libMNN.so"
+    assert record.products[0].path == "cmake/libMNN.so"
     assert record.program.is_file()
     assert record == read_record(made.folder)
     assert "aarch64-linux-gnu-g++" in record.compiler
@@ -124,7 +124,7 @@ def test_a_finished_build_is_not_built_again(sources: tuple[Path, Path]) -> None
     stages: list[Stage] = []
     assert running.run_build(made, on_stage=stages.append) == first
     assert stages == []
-    first.engine.write_bytes(b"something else")
+    (first.folder / first.products[0].path).write_bytes(b"something else")
     with pytest.raises(
         BuildError
     ):  # ninja sees a newer file and leaves it; the inspection does not
@@ -398,20 +398,21 @@ prefill time = 0.12 s
 
 
 def test_what_llm_demo_prints_is_read() -> None:
-    expected = {
-        "answer": "A cat left of a pizza.",
-        "prompt_tokens": 41,
-        "decode_tokens": 8,
-        "vision_s": 0.2,
-        "prefill_s": 0.12,
-        "decode_s": 0.04,
-    }
+    expected = llm_demo.DemoRun(
+        answer="A cat left of a pizza.",
+        prompt_tokens=41,
+        decode_tokens=8,
+        seconds={"vision": 0.2, "prefill": 0.12, "decode": 0.04},
+        kleidiai=("QI4_ASYM_BLKQT_F32",),
+        peak_bytes=None,
+    )
     assert llm_demo.parse(SAID) == expected
     fine = SAID.replace("speed", "").replace(
         "pixels_mp = 0.01 MP", "prefill speed = 330.27 tok/s\n vision speed = 0.061 MP/s"
     )
-    assert llm_demo.parse(fine, 112 * 112)["prefill_s"] == pytest.approx(41 / 330.27)
-    assert llm_demo.parse(fine, 112 * 112)["vision_s"] == 0.2  # the seconds have more digits
+    seconds = llm_demo.parse(fine, pixels=112 * 112).seconds
+    assert seconds["prefill"] == pytest.approx(41 / 330.27)
+    assert seconds["vision"] == 0.2  # the seconds have more digits
     with pytest.raises(BuildError, match=r"expected llm_demo's answer and figures, got"):
         llm_demo.parse("config path is config.json\nSegmentation fault\n")
 
@@ -454,11 +455,7 @@ def test_llm_demo_gets_the_picture_at_the_size_the_model_looks_at_it(
     run = llm_demo.ask(
         stand_in("x86_64"), mini_folder, SCENE, "Describe the image.", lanes.native()
     )
-    assert (run.answer, run.kleidiai, run.timed) == (
-        "A cat left of a pizza.",
-        ("QI4_ASYM_BLKQT_F32",),
-        True,
-    )
+    assert (run.answer, run.kleidiai) == ("A cat left of a pizza.", ("QI4_ASYM_BLKQT_F32",))
     given = (tmp_path / "given").read_text()
     assert "<img><hw>112,112</hw>" in given
     assert given.rstrip().endswith("picture.png</img>Describe the image.\n16")
