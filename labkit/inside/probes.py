@@ -27,7 +27,7 @@ from labkit.model import manifest
 from labkit.model.chat import Model
 from labkit.model.images import ImageLike
 from labkit.model.parts import Part, prompt_inputs, vision_inputs
-from labkit.model.vision import FACTOR, grid, pixel_values
+from labkit.model.vision import FACTOR, grid
 from labkit.model.weights import embeddings
 
 OUTPUTS = {"visual.mnn": "image_embeds", "llm.mnn": "logits"}
@@ -113,7 +113,7 @@ class Probe(AbstractContextManager["Probe"]):
             (height, width, 3) uint8, both sides multiples of 28.
         """
         count = self._taps("visual.mnn").layers
-        given = vision_inputs(pixel_values(pixels), *grid(pixels))
+        given = vision_inputs(pixels)
         hidden, q, k, embeds = self._run("visual.mnn", given, layers, {0, *layers, count})
         return Look.from_sequence(
             name=self._name("vision_bits"),

@@ -161,6 +161,4 @@ def prepare(image: ImageLike, *, min_pixels: int, max_pixels: int) -> np.ndarray
     height, width = smart_resize(
         rgb.height, rgb.width, min_pixels=min_pixels, max_pixels=max_pixels
     )
-    if (height, width) != (rgb.height, rgb.width):
-        rgb = rgb.resize((width, height), Image.Resampling.BICUBIC)
-    return np.array(rgb)
+    return np.array(rgb.resize((width, height), Image.Resampling.BICUBIC))

@@ -14,31 +14,30 @@ import numpy as np
 
 from labkit.base.errors import ModelError
 from labkit.engine.client import EngineProcess
-from labkit.model.vision import FACTOR, PATCH_SIZE, TEMPORAL_PATCH_SIZE, patch_positions
+from labkit.model.vision import grid, patch_positions, pixel_values
 
 NAMES = ("vision", "prefill", "decode")
 
 
-def vision_inputs(patches: np.ndarray, rows: int, cols: int) -> dict[str, np.ndarray]:
-    """What ``visual.mnn`` is given for one picture of ``rows`` × ``cols`` patches, by the graph's
-    names.
+def vision_inputs(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """What ``visual.mnn`` is given for one picture, by the graph's names.
 
     Parameters
     ----------
-    patches
-        (rows * cols, 1176) float32, as `labkit.model.vision.pixel_values` gives them.
+    pixels
+        (height, width, 3) uint8, both sides multiples of 28.
 
     Returns
     -------
     dict of numpy.ndarray
-        ``patches``; ``position_ids`` (2, n) int32; ``attention_mask`` (1, n, n) float32, all zero:
-        every patch sees every other.
+        ``patches`` (n, 1176) float32; ``position_ids`` (2, n) int32; ``attention_mask`` (1, n, n)
+        float32, all zero: every patch sees every other.
     """
-    n = rows * cols
+    patches = pixel_values(pixels)
     return {
         "patches": patches,
-        "position_ids": patch_positions(rows, cols),
-        "attention_mask": np.zeros((1, n, n), np.float32),
+        "position_ids": patch_positions(*grid(pixels)),
+        "attention_mask": np.zeros((1, len(patches), len(patches)), np.float32),
     }
 
 
@@ -131,19 +130,14 @@ def vision(model: Path, *, height: int = 112, width: int = 112, seed: int = 0) -
 
     Noise, because neither time nor instructions of this tower depend on what the picture shows.
     """
-    if height % FACTOR or width % FACTOR or min(height, width) < FACTOR:
-        raise ModelError(
-            f"expected a picture whose sides are multiples of {FACTOR}, received {height}x{width}"
-        )
-    rows, cols = height // PATCH_SIZE, width // PATCH_SIZE
-    shape = rows * cols, 3 * TEMPORAL_PATCH_SIZE * PATCH_SIZE**2
-    noise = np.random.default_rng(seed).standard_normal(shape, np.float32)
+    pixels = np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8)
+    arrays = vision_inputs(pixels)
     return Part(
         name="vision",
         file=_file(model, "visual.mnn"),
         outputs=("image_embeds",),
-        arrays=vision_inputs(noise, rows, cols),
-        size=f"{height}×{width} pixels, {rows * cols} patches",
+        arrays=arrays,
+        size=f"{height}×{width} pixels, {len(arrays['patches'])} patches",
     )
 
 

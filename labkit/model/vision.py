@@ -99,17 +99,16 @@ def pixel_values(image: np.ndarray) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ImageError(f"expected (height, width, 3) uint8, got {image.shape} {image.dtype}")
     height, width = image.shape[:2]
-    if height % FACTOR or width % FACTOR:
+    if height % FACTOR or width % FACTOR or 0 in image.shape:
         raise ImageError(
-            f"expected sides that are multiples of {FACTOR}, got {width}×{height}; call "
-            "smart_resize first"
+            f"expected a picture whose sides are multiples of {FACTOR}, received height {height}, "
+            f"width {width}; smart_resize tells which are near"
         )
     rows, cols = grid(image)
     x = (image.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
     x = x.reshape(rows // 2, 2, PATCH_SIZE, cols // 2, 2, PATCH_SIZE, 3)
-    x = x.transpose(
-        0, 3, 1, 4, 6, 2, 5
-    )  # block row, block column, row in block, column in block, channel, y, x
+    # Block row, block column, row in block, column in block, channel, y, x.
+    x = x.transpose(0, 3, 1, 4, 6, 2, 5)
     x = np.repeat(x.reshape(rows * cols, 3, 1, PATCH_SIZE, PATCH_SIZE), TEMPORAL_PATCH_SIZE, axis=2)
     return np.ascontiguousarray(x.reshape(rows * cols, -1))
 

@@ -25,7 +25,6 @@ from labkit.model.chat import Model
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.images import ImageLike
 from labkit.model.parts import Part, vision_inputs
-from labkit.model.vision import grid, pixel_values
 from labkit.world.drawing import render
 from labkit.world.scenes import Scene
 
@@ -166,20 +165,19 @@ def vision_stages(model: Model, image: ImageLike) -> dict[str, np.ndarray]:
     dict of numpy.ndarray
         As `labkit.inside.reference.Reference.stages`, without the logits.
     """
-    pixels = model.prepare(image)
-    values = pixel_values(pixels)
+    given = vision_inputs(model.prepare(image))
     tap = taps.find(model.graph("visual.mnn"), "visual.mnn").hidden[0]
     tower = Part(
         name="visual.mnn",
         file=model.folder / "visual.mnn",
         outputs=(tap, "image_embeds"),
-        arrays=vision_inputs(values, *grid(pixels)),
+        arrays=given,
     )
     computed = model.forward(tower)
     embeds = computed["image_embeds"]
     return {
-        "pixel_values": values,
-        "patch_embeddings": computed[tap].reshape(len(values), -1),
+        "pixel_values": given["patches"],
+        "patch_embeddings": computed[tap].reshape(len(given["patches"]), -1),
         "image_embeds": embeds.reshape(-1, embeds.shape[-1]),
     }
 

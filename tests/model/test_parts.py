@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from labkit import Model
-from labkit.base.errors import ModelError
+from labkit.base.errors import ImageError, ModelError
 from labkit.model import parts
 from labkit.model.parts import prompt_inputs, vision_inputs
 
 
 def test_every_patch_sees_every_other_and_knows_its_place() -> None:
-    given = vision_inputs(np.zeros((8, 1176), np.float32), 2, 4)
+    given = vision_inputs(np.zeros((28, 56, 3), np.uint8))
+    assert given["patches"].shape == (8, 1176)
     assert not given["attention_mask"].any()
     assert given["attention_mask"].shape == (1, 8, 8)
     assert given["position_ids"].tolist() == [[0, 0, 1, 1, 0, 0, 1, 1], [0, 1, 0, 1, 2, 3, 2, 3]]
@@ -41,7 +42,8 @@ def test_a_part_wants_a_model_and_a_size_that_it_can_take(
 ) -> None:
     with pytest.raises(ModelError, match=r"expected visual\.mnn in .* found none"):
         parts.vision(tmp_path)
-    with pytest.raises(ModelError, match="multiples of 28, received 50x56"):
-        parts.vision(mini_folder, height=50, width=56)
+    for height in (50, 0):
+        with pytest.raises(ImageError, match=f"of 28, received height {height}, width 56"):
+            parts.vision(mini_folder, height=height, width=56)
     with pytest.raises(ModelError, match="at least one token, received 0"):
         parts.prefill(mini_folder, tokens=0)

@@ -88,7 +88,7 @@ def test_pixel_values_want_whole_tokens_of_8_bit_rgb() -> None:
     ):
         with pytest.raises(ImageError, match="expected \\(height, width, 3\\) uint8"):
             pixel_values(wrong)
-    with pytest.raises(ImageError, match="got 28×42"):
+    with pytest.raises(ImageError, match="received height 42, width 28"):
         pixel_values(np.zeros((42, 28, 3), np.uint8))
 
 

@@ -119,7 +119,7 @@ def test_swapped_colours_are_caught_at_the_pixels(
 def test_a_scrambled_patch_order_is_caught_at_the_pixels(
     compared: Compare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parity, "pixel_values", rows_instead_of_blocks)
+    monkeypatch.setattr(parts, "pixel_values", rows_instead_of_blocks)
     report = compared()
     assert report.first_departure == "pixel_values"
     assert not report.stages[2].holds
