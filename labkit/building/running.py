@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ from labkit.base import command, files, hardware
 from labkit.base.command import Stage
 from labkit.base.errors import BuildError, CommandFailed
 from labkit.base.records import from_json, to_json
-from labkit.building import inspection, sources
-from labkit.building.inspection import LOG
+from labkit.building import sources
 from labkit.building.plans import BuildPlan
-from labkit.building.record import PLAN, RECORD, BuildRecord, read_record
+from labkit.building.record import LOG, PLAN, RECORD, BuildRecord, inspect, product, read_record
 from labkit.building.toolchains import write_zig_tools
 
 SECONDS = "seconds.json"
@@ -64,7 +62,7 @@ def run_build(
     with _alone(plan.folder):
         with suppress(BuildError, OSError):
             record, folder = read_record(plan.folder), plan.folder
-            now = [inspection.product(folder, folder / p.path) for p in record.products]
+            now = [product(folder, folder / p.path) for p in record.products]
             if _same(plan) and now == list(record.products):
                 return record
         return _run(plan, on_stage, on_progress)
@@ -148,7 +146,7 @@ def _run(
                 if name == "configure":
                     _check_configured(plan, printed)
         stages.end(name)
-    return _record(plan)
+    return inspect(plan, from_json(dict[str, float], (folder / SECONDS).read_bytes()))
 
 
 @contextmanager
@@ -207,27 +205,3 @@ def _check_configured(plan: BuildPlan, printed: str) -> None:
             "KleidiAI was asked for, and CMake went on without it, where MNN only warns: "
             f"{without[1]}. Name a checkout of KleidiAI v{sources.KLEIDIAI} with --kleidiai-source"
         )
-
-
-def _record(plan: BuildPlan) -> BuildRecord:
-    built, machine, kernels = inspection.inspect(plan)
-    cache = (plan.build / "CMakeCache.txt").read_text(encoding="utf-8", errors="replace")
-    compiler = re.search(r"^CMAKE_CXX_COMPILER:[A-Z]+=(.*)$", cache, re.MULTILINE)
-    printed = hardware.printed_by([compiler[1], "--version"]) if compiler else "unknown"
-    here = hardware.describe()
-    record = BuildRecord(
-        variant=plan.variant,
-        target=plan.target,
-        version=sources.mnn_version(plan.source),
-        options=plan.values,
-        toolchain=plan.toolchain,
-        compiler=printed.partition("\n")[0],
-        architecture=machine,
-        seconds=from_json(dict[str, float], (plan.folder / SECONDS).read_bytes()),
-        products=tuple(inspection.product(plan.folder, file) for file in built),
-        kernels=kernels,
-        machine={"cpu": here.cpu, "cores": here.logical_cores},
-        python="python" if plan.python else None,
-    )
-    files.write(plan.folder / RECORD, to_json(record))
-    return replace(record, folder=plan.folder)

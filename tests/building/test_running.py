@@ -19,9 +19,9 @@ from labkit.base.errors import BuildError, LaneNotReady, ResultError
 from labkit.base.records import to_json
 from labkit.bench import demos, results
 from labkit.bench.plan import BenchPlan
-from labkit.building import inspection, llm_demo, plans, running
+from labkit.building import llm_demo, plans, running
 from labkit.building.plans import BuildPlan
-from labkit.building.record import RECORD, BuildRecord, Product, read_record
+from labkit.building.record import LOG, RECORD, BuildRecord, Product, architecture, read_record
 from labkit.building.sources import PINNED
 from labkit.engine import lanes
 
@@ -105,7 +105,7 @@ def test_a_build_for_arm_with_kleidiai(sources: tuple[Path, Path]) -> None:
     assert record == read_record(made.folder)
     assert "aarch64-linux-gnu-g++" in record.compiler
     subprocess.run(["aarch64-linux-gnu-gcc", "--version"], check=True, capture_output=True)
-    assert "Building C object" in (made.folder / running.LOG).read_text()
+    assert "Building C object" in (made.folder / LOG).read_text()
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"variant": "baseline"}', '{"schema": 2}'])
@@ -353,8 +353,8 @@ def test_the_command_builds_and_says_what_came_out(
 
 
 def test_architectures_are_read_from_the_wheels(emulated_lane: lanes.Lane) -> None:
-    assert inspection.architecture(emulated_lane.library) == "aarch64"
-    assert inspection.architecture(lanes.native().library) == platform.machine()
+    assert architecture(emulated_lane.library) == "aarch64"
+    assert architecture(lanes.native().library) == platform.machine()
 
 
 def test_a_lane_takes_a_build_with_a_python_module(tmp_path: Path, mini_folder: Path) -> None:
