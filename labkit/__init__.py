@@ -7,8 +7,6 @@ Importing it loads neither torch, MNN nor ipywidgets; each part loads what it ne
 >>> model.ask("scene.png", "What is left of the pizza?") # doctest: +SKIP
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

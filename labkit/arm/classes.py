@@ -1,7 +1,5 @@
 """The class of an instruction: capstone reads it, and one table of rules sorts it."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Which instructions an Arm CPU executes, counted in the emulated lane. They are not time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count

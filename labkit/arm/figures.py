@@ -1,7 +1,5 @@
 """Executed instructions as a picture, rung by rung of the ladder, and as a table of functions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """KleidiAI: built, enabled and running are three facts; each is found out with its evidence."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """The QEMU plugin that counts (``counting.c``), and what else is compiled once and kept."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -6,8 +6,6 @@ MNN 3.6.1, ``source/backend/cpu/kleidiai`` (``canAccelerate``, ``getQIntAccelTyp
 ``source/backend/cpu/compute/ConvolutionFloatFactory.cpp``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -4,8 +4,6 @@
 instructions get their function by the ELF symbols of the files that are mapped into the guest.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Functions of an ELF file by address: their names, and their code."""
 
-from __future__ import annotations
-
 import ctypes
 from dataclasses import dataclass
 from functools import lru_cache

@@ -5,8 +5,6 @@ and is spoken to through pipes. Neither goes through a shell, and each process i
 together with all that it started itself.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -3,8 +3,6 @@
 Each ends in `finish`: a picture with its words.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any

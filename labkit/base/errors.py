@@ -1,7 +1,5 @@
 """The failures a learner can meet: one class for each that calls for another remedy."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

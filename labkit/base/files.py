@@ -1,7 +1,5 @@
 """The one place that writes: a file or a folder gets its name when it is whole, or not at all."""
 
-from __future__ import annotations
-
 import errno
 import glob
 import os

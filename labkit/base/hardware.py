@@ -4,8 +4,6 @@ The parsers take text, so that machines nobody here owns are tested from a table
 What cannot be read is None, never a guess.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -4,8 +4,6 @@ Caches, progress and results live in the platform's user folders, or all under
 ``LABKIT_HOME`` when it is set.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Dataclasses as JSON and back, by msgspec: a file is checked when it is read, not when used."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any, TypeVar

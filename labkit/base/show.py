@@ -1,7 +1,5 @@
 """How results are shown: pictures that carry their words, and tables."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What finished builds are and do: this machine's own, or those recorded in ``data/builds``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 The command line reads this for its help, so it imports nothing heavy.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Two builds' ``llm_demo``, timed in pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Pictures of a benchmark: speed-ups in their intervals, and every value in its order."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

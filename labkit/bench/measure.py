@@ -7,8 +7,6 @@ no number of values within it shows that. In each process every part is warmed u
 is steady and then gives one value. Every value is kept, not a summary (after pyperf).
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence

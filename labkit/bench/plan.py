@@ -1,7 +1,5 @@
 """What will be measured, and whether it can be."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 No network, no script, pictures inside; the page is ``report.html``, filled in by jinja2.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The rows of a result: one part of one comparison, both sides, raw; and how they are told."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

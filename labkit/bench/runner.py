@@ -1,7 +1,5 @@
 """One side of a comparison at work, in an engine process of its own."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

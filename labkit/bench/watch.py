@@ -1,7 +1,5 @@
 """What else goes on in the machine while something is measured."""
 
-from __future__ import annotations
-
 import os
 import time
 from contextlib import suppress

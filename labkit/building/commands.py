@@ -1,7 +1,5 @@
 """The commands of a build: configure, compile, and make MNN's Python module."""
 
-from __future__ import annotations
-
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The machine that builds: its tools, as far as a plan depends on them."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

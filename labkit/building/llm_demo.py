@@ -5,8 +5,6 @@ the emulated lane its instructions are counted, and its seconds say nothing abou
 prints seconds with two decimals; where they are short, its tokens and pixels to a second are finer.
 """
 
-from __future__ import annotations
-
 import platform
 import re
 import tempfile

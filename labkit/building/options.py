@@ -4,8 +4,6 @@ The options and their effects were read in MNN 3.6.1: ``CMakeLists.txt``, ``cmak
 ``source/backend/cpu/arm/CMakeLists.txt`` and ``transformers/llm/engine/CMakeLists.txt``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import NamedTuple
 

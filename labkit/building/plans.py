@@ -4,8 +4,6 @@ A plan is a pure function of what is asked for and of a `labkit.building.host.Ho
 `labkit.building.running` carries it out.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from itertools import starmap
 from pathlib import Path

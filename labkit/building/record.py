@@ -1,7 +1,5 @@
 """What came out of a build: looked into, and kept as ``build.json`` in its folder."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ Everything happens inside the plan's folder, and for cloned sources in labkit's 
 same command goes on with it.
 """
 
-from __future__ import annotations
-
 import fcntl
 import re
 import shutil

@@ -1,7 +1,5 @@
 """MNN's and KleidiAI's sources: the pinned releases, and checkouts that somebody has."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

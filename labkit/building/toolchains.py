@@ -1,7 +1,5 @@
 """The compiler of each target: its options, and what installs it where it is missing."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import NamedTuple

@@ -5,8 +5,6 @@
 passes unchanged.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

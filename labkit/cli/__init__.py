@@ -3,8 +3,6 @@
 The options and the work of a command are loaded when it is asked for: the help comes at once.
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """``labkit ask`` and ``labkit probe``: a model's answer to a picture, and what stands inside it."""
 
-from __future__ import annotations
-
 import re
 import sys
 from argparse import ArgumentTypeError, Namespace

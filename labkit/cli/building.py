@@ -1,7 +1,5 @@
 """``labkit build`` and ``labkit demo``: builds of MNN, planned, compared, carried out and asked."""
 
-from __future__ import annotations
-
 import sys
 from argparse import Namespace
 from functools import partial

@@ -1,7 +1,5 @@
 """``labkit convert``, ``verify``, ``parity``, ``eval``: to MNN, and whether it is the same."""
 
-from __future__ import annotations
-
 import sys
 import time
 from argparse import Namespace

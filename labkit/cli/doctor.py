@@ -3,8 +3,6 @@
 ``labkit doctor`` prints the report, notebook 00 shows it as a table.
 """
 
-from __future__ import annotations
-
 import platform
 import re
 import sys

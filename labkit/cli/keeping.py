@@ -1,7 +1,5 @@
 """``labkit clean``: what labkit keeps outside the repository."""
 
-from __future__ import annotations
-
 from argparse import Namespace
 
 from labkit.base import paths

@@ -1,7 +1,5 @@
 """``labkit bench`` and ``labkit report``: two ways to run, in pairs; instructions; a page."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

@@ -1,7 +1,5 @@
 """``labkit lane``, ``kleidiai`` and ``kernels``: where Arm code can run, and what of it does."""
 
-from __future__ import annotations
-
 from argparse import Namespace
 
 from labkit.base.errors import LabkitError

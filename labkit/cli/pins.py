@@ -1,7 +1,5 @@
 """The releases that this project was run with, and those that are installed."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from importlib import metadata

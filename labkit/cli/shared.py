@@ -1,7 +1,5 @@
 """What commands share: how they say which options they have, and how they tell what they do."""
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Mapping

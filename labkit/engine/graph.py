@@ -3,8 +3,6 @@
 The worker imports this: it must not import anything but MNN that is not Python's own.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 from pathlib import Path

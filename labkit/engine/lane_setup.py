@@ -3,8 +3,6 @@
 What was interrupted goes on where it stopped; the lane gets its name when it has been tried.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

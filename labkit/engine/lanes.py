@@ -7,8 +7,6 @@ The emulated lane is an AArch64 Linux process under QEMU's user-mode emulation
 (`labkit.engine.qemu`). It runs the real kernels and says nothing about seconds.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import re

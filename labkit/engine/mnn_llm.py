@@ -3,8 +3,6 @@
 The worker imports this: it must not import anything that is not Python's own.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -8,8 +8,6 @@
     arrays   npy format 1.0, one after the other, never pickled
 """
 
-from __future__ import annotations
-
 import io
 import json
 import struct

@@ -4,8 +4,6 @@ The system is a folder: ``root`` has the distribution's arm64 packages, Python a
 has NumPy and MNN as the wheels that an Arm server installs, and ``lane.json`` says what they are.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -8,8 +8,6 @@ A request is ``op``, the name of an operation, with its arguments by name. The r
 of frames with an ``event``, and then one with what the operation returns, or with an ``error``.
 """
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import json

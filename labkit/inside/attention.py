@@ -4,8 +4,6 @@ The definitions follow Qwen2-VL (Wang et al. 2024, section 2.1) as implemented i
 tests hold them equal.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

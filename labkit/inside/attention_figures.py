@@ -3,8 +3,6 @@
 Each figure carries its text, made from its numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt

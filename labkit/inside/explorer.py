@@ -1,7 +1,5 @@
 """Explorers: choose a patch or a word, a layer and a head, and see where it looks."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import Any

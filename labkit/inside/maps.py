@@ -1,7 +1,5 @@
 """What figures of a look are made of: maps over its picture."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

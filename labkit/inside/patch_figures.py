@@ -3,8 +3,6 @@
 Each figure carries its text, made from its numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A look as files: pictures, and arrays by name, for those without a notebook."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

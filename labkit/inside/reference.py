@@ -3,8 +3,6 @@
 The only module, beside training, that loads torch.
 """
 
-from __future__ import annotations
-
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence

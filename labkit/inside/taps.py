@@ -5,8 +5,6 @@ is a norm, attention, a norm, an MLP, and one norm stands at the end. So hidden 
 every other norm reads, and Q and K, already rotated, are what each fused ``Attention`` reads.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

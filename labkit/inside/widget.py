@@ -4,8 +4,6 @@ Queries and keys go to the browser, not the n×n patterns between them; the brow
 row that it draws, so hovering needs no kernel. Without a kernel the static figure shows.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Kernels as pictures: how a block is packed, what executes, and what cores could do with it."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from labkit.arm.figures import class_bars

@@ -3,8 +3,6 @@
 `labkit.kernels.wheel` starts it inside the emulated lane; it imports what the worker does: NumPy.
 """
 
-from __future__ import annotations
-
 import ctypes
 import sys
 

@@ -5,8 +5,6 @@ Activations are quantised on the fly. A weight is ``scale * (code - 8) + offset`
 point costs one sum per row and block, which all outputs share.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from labkit.model.weights import QuantizedLinear, quantize

@@ -1,7 +1,5 @@
 """The kernels side by side: checked, counted and modelled here, or read from recorded results."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any

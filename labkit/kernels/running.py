@@ -1,7 +1,5 @@
 """Problems for the C kernels, solved and counted: natively on Arm, else under QEMU."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

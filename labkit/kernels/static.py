@@ -5,8 +5,6 @@ authors wrote them down. It knows no caches, no memory and no branches that go w
 every load as a hit in the first cache: it says what the core could do at best.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile

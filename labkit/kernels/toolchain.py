@@ -1,7 +1,5 @@
 """The C kernels compiled: natively on Arm, else cross-compiled to run under QEMU."""
 
-from __future__ import annotations
-
 import platform
 import shutil
 import sys

@@ -4,8 +4,6 @@ Its functions are not exported, so `labkit.kernels.in_wheel` calls them at their
 emulated lane.
 """
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

@@ -7,8 +7,6 @@ Nothing here raises: all is said in cards.
 ○ Not tried yet: 00.1 How many visual tokens?
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

@@ -4,8 +4,6 @@ The folder `pages` has the HTML: plain, with inline styles that mean nothing by 
 pages that show notebooks remove scripts, style sheets, SVG and widgets.
 """
 
-from __future__ import annotations
-
 import re
 import textwrap
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """All exercises and quizzes, by number: each notebooks/exercises/lesson_*.py brings its own."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is wrong with an answer, in words that point at the learner's own line and value."""
 
-from __future__ import annotations
-
 import re
 import traceback
 from typing import Any, Literal

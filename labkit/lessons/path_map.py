@@ -1,7 +1,5 @@
 """The path through the notebooks as a picture, with what is done."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

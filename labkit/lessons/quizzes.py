@@ -1,7 +1,5 @@
 """Quizzes: questions with one right option, and every option explained."""
 
-from __future__ import annotations
-
 import re
 import sys
 from dataclasses import asdict, dataclass, field

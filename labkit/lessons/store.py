@@ -1,7 +1,5 @@
 """Which exercises and quizzes are done, in one small file; what is unreadable is kept beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count

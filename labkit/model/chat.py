@@ -5,8 +5,6 @@
 ...     print(model.ask("scene.png", "What is left of the pizza?").text)
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """Checkpoints: where they come from, and whether they are a whole Qwen2-VL."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -5,8 +5,6 @@ weights are quantised block by block. All of it happens in a temporary folder be
 the result, which gets its name only when it is whole.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

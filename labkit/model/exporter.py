@@ -9,8 +9,6 @@ that leaves this machine, every import of the logging client, every start of pip
 transformers is told not to load code.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import ipaddress

@@ -1,7 +1,5 @@
 """Figures of what goes in and of what is stored: patches, sizes, one quantised block."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Any picture a learner may have, as the pixels the model looks at."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import TypeAlias
@@ -14,7 +12,7 @@ from labkit.model.vision import smart_resize
 
 MAX_MEGAPIXELS = 150
 CHANNELS = ((), (1,), (3,), (4,))
-ImageLike: TypeAlias = "str | Path | Image.Image | np.ndarray"
+ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray
 
 
 def load_rgb(image: ImageLike) -> Image.Image:

@@ -1,7 +1,5 @@
 """The manifest beside a converted model: what it was made from, with what, and its files."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Vision is ``visual.mnn`` on a picture; prefill is ``llm.mnn`` on a whole prompt;
 ``llm.mnn`` on one token, which is decode's matrix-vector work without its KV cache.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -5,8 +5,6 @@ The definitions follow Qwen2-VL (Wang et al. 2024, sections 2.1 and 2.2) as impl
 transformers 4.57; tests hold them equal.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

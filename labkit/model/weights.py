@@ -4,8 +4,6 @@ llmexport 0.0.5 stores each linear layer of the language model in ``llm.mnn.weig
 header, the codes, two float32 for each block, and the bias (its ``utils/mnn_converter.py``).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ features are pooled visual tokens, and the classifier is a linear one (logistic 
 on pictures of one emoji each. What it gets right was there to be read with one matrix product.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace

@@ -4,8 +4,6 @@ Half of the scenes hold a pair of objects that never stood together in training.
 answer counts only if it is right to the letter.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass

@@ -5,8 +5,6 @@ language model, the visual token with the most attention either lies in that obj
 not.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -11,8 +11,6 @@ A question whose answer would be ambiguous (two objects on a diagonal, two equal
 left edges) has the answer `None` and is never asked in training or scoring.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise, permutations
 
 from labkit.world.scenes import MOST, Placed, Scene

@@ -1,7 +1,5 @@
 """Questions of the scene composer: their words, and what to say about an answer."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sized
 from functools import cache

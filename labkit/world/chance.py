@@ -1,7 +1,5 @@
 """Scenes and questions at random: the same state of the generator gives the same ones."""
 
-from __future__ import annotations
-
 from bisect import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass

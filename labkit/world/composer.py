@@ -5,8 +5,6 @@ the new state and the picture drawn by `labkit.world.drawing`, so what the learn
 by pixel, what the model gets. It works without a browser as well: see `Composer.ask_now`.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import itertools

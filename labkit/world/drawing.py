@@ -1,7 +1,5 @@
 """Scenes as pictures: a patterned ground, and the objects' emoji on it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """The pictures of the 48 objects: they ship in ``data/sprites``, beside what drew them."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

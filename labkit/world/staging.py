@@ -4,8 +4,6 @@ Whatever is asked for, the result keeps the world's rules: at most four objects,
 inside the picture, 32 to 52 pixels wide. `SceneError` says what cannot be had.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any

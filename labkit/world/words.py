@@ -1,7 +1,5 @@
 """The words of the emoji world: what can be asked, in which wordings, and how things are called."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from labkit.world.scenes import Scene
