@@ -30,7 +30,7 @@ class Picture:
 
 
 TABLE = """\
-<table{% if kind %} class="{{ kind }}"{% endif %}>
+<table>
 {%- if caption %}<caption>{{ caption }}</caption>{% endif -%}
 <thead><tr>
 {%- for cell in header %}<th scope="col" style="text-align:left">{{ cell }}</th>{% endfor -%}
@@ -58,18 +58,11 @@ class Table:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
-    def to_html(self, *, caption: str = "", kind: str = "") -> str:
-        """As HTML; cells are escaped, unless they are ``markupsafe.Markup``.
-
-        Parameters
-        ----------
-        kind
-            A CSS class.
-        """
+    def to_html(self, *, caption: str = "") -> str:
+        """As HTML; cells are escaped, unless they are ``markupsafe.Markup``."""
         from jinja2 import Template
 
-        words = {"header": self.header, "rows": self.rows, "caption": caption, "kind": kind}
-        page: str = Template(TABLE, autoescape=True).render(words)
+        page: str = Template(TABLE, autoescape=True).render(vars(self), caption=caption)
         return page
 
     def _repr_html_(self) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,6 @@ from labkit.model import checkpoints, manifest, parts
 ANSWER_TOKENS = 16
 QUESTION = "Describe the image."
 VERSIONS = {"mnn", "numpy", "torch", "transformers"}
-
-
-class _Transformers(Lane):
-    def worker_command(self, plugin: str | None = None) -> tuple[list[str], dict[str, str]]:
-        argv, env = super().worker_command(plugin)
-        return [*argv[:-1], "labkit.inside.reference"], env
 
 
 class Runner:
@@ -40,7 +35,7 @@ class Runner:
         self.options: dict[str, Any] = {name: getattr(side, name) for name in OPTIONS}
         lane, original = plan.lane, None
         if side.runtime == "transformers":
-            lane = _Transformers(name="native")
+            lane = Lane(name="native", module="labkit.inside.reference")
             original = checkpoints.resolve(plan.checkpoint).folder
         elif side.runtime == "build":
             lane = replace(lane, build=plan.build)
@@ -104,6 +99,10 @@ class Chat(Runner):
         answers = (self._ask(tokens) for _ in range(math.ceil(repeat / tokens)))
         return float(np.mean([answer[f"{part}_s"] / tokens for answer in answers]))
 
+    @cached_property
+    def _image_pad(self) -> int:
+        return manifest.read(self.plan.model).image_pad
+
     def _ask(self, tokens: int) -> dict[str, Any]:
         plan = self.plan
         noise = np.random.default_rng(plan.seed).integers(256, size=(*plan.image, 3))
@@ -111,7 +110,7 @@ class Chat(Runner):
             "ask",
             image=noise.astype(np.uint8),
             question=QUESTION,
-            image_pad=manifest.read(plan.model).image_pad,
+            image_pad=self._image_pad,
             stop=[],
             max_new_tokens=tokens,
             positions="mrope",

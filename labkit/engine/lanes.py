@@ -39,11 +39,14 @@ class Lane:
     build
         The folder of a finished build with MNN's Python module (`labkit.building.running`), to be
         used in place of the installed one; native lane only.
+    module
+        What runs there as the worker; another one may speak the same protocol.
     """
 
     name: str
     cpu: str | None = None
     build: Path | None = None
+    module: str = "labkit.engine.worker"
 
     @property
     def may_be_timed(self) -> bool:
@@ -85,7 +88,7 @@ class Lane:
             folders = [self.build / "python"] if self.build else []
             argv = [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else [])]
             env = {"PYTHONPATH": os.pathsep.join(map(str, [*folders, qemu.PACKAGE_PARENT]))}
-        return [*argv, "-m", "labkit.engine.worker"], env
+        return [*argv, "-m", self.module], env
 
     def program_command(
         self, program: Path, *arguments: str, plugin: str | None = None

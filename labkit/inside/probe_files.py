@@ -8,7 +8,6 @@ import numpy as np
 
 from labkit.base.errors import ProbeError
 from labkit.base.files import new_folder
-from labkit.base.files import write as write_file
 from labkit.base.records import to_json
 from labkit.base.show import Picture
 from labkit.inside import attention_figures, patch_figures
@@ -122,6 +121,6 @@ def write(
     with new_folder(out) as folder:
         np.savez_compressed(folder / "probe.npz", **named)  # type: ignore[arg-type]
         for name, picture in drawn.items():
-            write_file(folder / name, picture.png)
-        write_file(folder / "probe.json", to_json(content))
+            (folder / name).write_bytes(picture.png)
+        (folder / "probe.json").write_text(to_json(content), encoding="utf-8")
     return out

@@ -5,6 +5,7 @@ emulated lane.
 """
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,9 @@ def run(problem: Problem, lane: Lane) -> tuple[np.ndarray, np.ndarray, KernelCou
             zero=reference.offsets(problem.linear),
             scale=scale,
         )
-        argv, env = lane.worker_command(plugin=plugin.option(prefix))
-        words = [*argv[:-1], "labkit.kernels.in_wheel", *map(str, (lane.library, job, out))]
+        caller = replace(lane, module="labkit.kernels.in_wheel")
+        argv, env = caller.worker_command(plugin=plugin.option(prefix))
+        words = [*argv, *map(str, (lane.library, job, out))]
         try:
             command.run(words, env=env, cwd=Path(folder))
         except CommandFailed as error:

@@ -83,7 +83,7 @@ class Model(AbstractContextManager["Model"]):
         them.
     positions
         ``"mrope"`` puts new tokens where Qwen2-VL does; ``"mnn"`` where MNN-LLM 3.6.1 does, some
-        positions too far on (`labkit.engine.worker`).
+        positions too far on (`labkit.engine.mnn_llm.passes`).
     max_pixels
         Larger pictures are shrunk to this area; at most what the checkpoint allows.
 

@@ -5,7 +5,6 @@ the new state and the picture drawn by `labkit.world.drawing`, so what the learn
 by pixel, what the model gets. It works without a browser as well: see `Composer.ask_now`.
 """
 
-import base64
 import contextlib
 import itertools
 import threading
@@ -20,7 +19,7 @@ import traitlets
 from PIL import Image
 
 from labkit.base.errors import LabkitError, SceneError
-from labkit.base.show import enlarged
+from labkit.base.show import data_url, enlarged
 from labkit.world.asking import LABELS, facts, judge, wordings
 from labkit.world.drawing import render
 from labkit.world.scenes import MAX_SIDE, MIN_SIDE, MOST, SIZES, Scene
@@ -220,7 +219,7 @@ class Composer(anywidget.AnyWidget):
             {
                 "kind": "library",
                 "model": self.model_id,
-                "sprites": {name: _data_url(SPRITES / f"{name}.png") for name in NAMES},
+                "sprites": {n: data_url((SPRITES / f"{n}.png").read_bytes()) for n in NAMES},
                 "tasks": [
                     {"task": task, "label": LABELS[task], "subject": needs_subject(task)}
                     for task in TASKS
@@ -274,7 +273,3 @@ class Composer(anywidget.AnyWidget):
             return None
         still, words = enlarged(self.picture(), repr(self), times=SCALE)._repr_mimebundle_()
         return still | bundle[0], words | bundle[1]
-
-
-def _data_url(png: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}"
