@@ -17,8 +17,7 @@ from labkit.base.stats import wilson
 from labkit.proof.pointing import inside, tokens_of
 from labkit.world.chance import random_scene
 from labkit.world.drawing import render
-from labkit.world.scenes import SIZES, Scene
-from labkit.world.sprites import NAMES
+from labkit.world.scenes import NAMES, SIZES, Scene
 
 Features = Callable[[Any], np.ndarray]
 BACKGROUND = "background"

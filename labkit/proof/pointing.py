@@ -16,8 +16,7 @@ from labkit.inside.probes import Probe
 from labkit.model.vision import FACTOR
 from labkit.proof.evaluate import Case
 from labkit.world.drawing import render
-from labkit.world.scenes import Scene
-from labkit.world.sprites import NAMES
+from labkit.world.scenes import NAMES, Scene
 from labkit.world.words import plural
 
 SUPERVISED = ((1, 0), (2, 0))
