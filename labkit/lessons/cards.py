@@ -25,7 +25,7 @@ class Shown:
         return self._drawn("html")
 
     def _drawn(self, kind: str) -> str:
-        return PAGES.get_template(f"{self.page}.{kind}").render(it=self)
+        return PAGES.get_template(f"{self.page}.{kind}").render(it=self).strip("\n")
 
     def _repr_mimebundle_(self, **_options: object) -> dict[str, Any]:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
