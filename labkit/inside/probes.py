@@ -21,7 +21,6 @@ import numpy as np
 from labkit.base.errors import ProbeError, QuestionError
 from labkit.inside import taps
 from labkit.inside.looks import Look, Reading, chosen
-from labkit.model import manifest
 from labkit.model.chat import Model
 from labkit.model.images import ImageLike
 from labkit.model.parts import Part, prompt_inputs, vision_inputs
@@ -184,7 +183,7 @@ class Probe(AbstractContextManager["Probe"]):
         return so_far()
 
     def _name(self, part: str) -> str:
-        return f"{manifest.kind(self.model.manifest.options[part])} in MNN"
+        return f"{self.model.manifest.kind(part)} in MNN"
 
     def _taps(self, file: str) -> taps.Taps:
         return taps.find(self.model.graph(file), file)

@@ -61,7 +61,8 @@ class Pointing:
         not see.
         """
         rest = self.hits[layer, head, 1::2]
-        return int(rest.sum()), rest.size, *wilson(int(rest.sum()), rest.size)
+        hits = int(rest.sum())
+        return hits, rest.size, *wilson(hits, rest.size)
 
 
 def tokens_of(scene: Scene) -> tuple[int, int]:
@@ -74,8 +75,7 @@ def inside(scene: Scene, name: str) -> np.ndarray:
     by row.
     """
     rows, cols = tokens_of(scene)
-    row, col = np.divmod(np.arange(rows * cols), cols)
-    y, x = (row + 0.5) * FACTOR, (col + 0.5) * FACTOR
+    y, x = (np.indices((rows, cols)).reshape(2, -1) + 0.5) * FACTOR
     within = np.zeros(rows * cols, bool)
     for o in scene.named(name):
         within |= (o.x <= x) & (x < o.x + o.side) & (o.y <= y) & (y < o.y + o.side)
