@@ -41,11 +41,7 @@ def image(axis: Axes, pixels: np.ndarray, *, title: str = "", **options: Any) ->
 
 
 def tiles(
-    images: Sequence[tuple[str, np.ndarray]],
-    *,
-    side: float,
-    cols: int | None = None,
-    fontsize: float = 12,
+    images: Sequence[tuple[str, np.ndarray]], *, side: float, cols: int | None = None
 ) -> tuple[Figure, np.ndarray]:
     """Images of one shape in rows, each under its title; the figure, and the images' axes.
 
@@ -54,13 +50,14 @@ def tiles(
     images
         Titles, and (height, width, 3).
     side
-        Width of an image in inches.
+        Width of an image in inches; below three, titles are smaller.
     cols
         Images in a row; None puts all into one.
     """
     cols = cols or len(images)
     rows = -(-len(images) // cols)
     height, width = images[0][1].shape[:2]
+    fontsize = 8 if side < 1.5 else 9 if side < 3 else 12
     lines = 1 + max(title.count("\n") for title, _ in images)
     size = side * cols, (side * height / width + lines * fontsize / 34) * rows
     figure, grid = subplots(rows, cols, size=size, squeeze=False)

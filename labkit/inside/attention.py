@@ -30,10 +30,9 @@ def rope_2d(rows: int, cols: int, d_head: int, *, theta: float = 10000.0) -> np.
     if d_head % 4:
         raise ImageError(f"expected d_head to be a multiple of 4, received {d_head}")
     frequency = theta ** (-np.arange(0, d_head // 2, 2) / (d_head // 2))
-    row, col = np.divmod(np.arange(rows * cols), cols)
-    return np.concatenate([np.outer(row, frequency), np.outer(col, frequency)], axis=1).astype(
-        np.float32
-    )
+    places = np.indices((rows, cols)).reshape(2, -1)
+    angles = [np.outer(place, frequency) for place in places]
+    return np.concatenate(angles, axis=1, dtype=np.float32)
 
 
 def rotate(x: np.ndarray, angles: np.ndarray) -> np.ndarray:
@@ -168,7 +167,7 @@ def attention_distance(pattern: np.ndarray, rows: int, cols: int) -> np.ndarray:
     pattern
         (..., n, n) in picture order, n = rows * cols.
     """
-    place = np.stack(np.divmod(np.arange(rows * cols), cols), axis=1)
-    apart = np.linalg.norm(place[:, None] - place[None], axis=-1)
+    places = np.indices((rows, cols)).reshape(2, -1)
+    apart = np.hypot(*(places[:, :, None] - places[:, None]))
     mean: np.ndarray = (pattern * apart).sum(axis=-1).mean(axis=-1)
     return mean

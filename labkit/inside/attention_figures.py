@@ -3,7 +3,7 @@
 Each figure carries its text, made from its numbers.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,23 +25,22 @@ def heads(look: Look, query: int | None = None) -> Picture:
 
     Where one patch looks or, without a query, what every patch receives.
     """
-    values: Iterable[np.ndarray]
     if query is None:
         what = "What each patch receives, as a multiple of its even share"
-        title, peak = "{}  {:.1f}×", "{} {}"
-        values = map(attention_received, look.patterns())
+        title, peak = "{0}  {2:.1f}×", "{0} {1}"
     else:
         what = f"Where the patch at {look.place(query)} looks"
-        title, peak = "{}  {:.0%}", "{} {} ({:.0%})"
-        values = (look.row(layer, query) for layer in look.q)
-    maps = {
-        f"L{layer}H{head}": of_head
-        for layer, of_layer in zip(look.q, values, strict=True)
-        for head, of_head in enumerate(of_layer)
-    }
-    titled = [(title.format(name, of_head.max()), of_head) for name, of_head in maps.items()]
-    figure, _ = panels(look, titled, cols=look.heads, side=1.9, query=query, fontsize=9)
-    peaks = [peak.format(name, look.peak(of_head), of_head.max()) for name, of_head in maps.items()]
+        title, peak = "{0}  {2:.0%}", "{0} {1} ({2:.0%})"
+    titled, peaks = [], []
+    for layer in look.q:
+        of_layer = (
+            attention_received(look.pattern(layer)) if query is None else look.row(layer, query)
+        )
+        for head, values in enumerate(of_layer):
+            words = f"L{layer}H{head}", look.peak(values), values.max()
+            titled.append((title.format(*words), values))
+            peaks.append(peak.format(*words))
+    figure, _ = panels(look, titled, cols=look.heads, side=1.9, query=query)
     return finish(
         figure,
         f"{what}, one map for each of {len(look.q)} layers and {look.heads} heads. "
@@ -85,8 +84,7 @@ def head_numbers(look: Look) -> Picture:
             f"layer {layer} entropy {spread.min():.1f} to {spread.max():.1f} bits, "
             f"distance {far.min():.1f} to {far.max():.1f}"
         )
-    n = look.rows * look.cols
-    even = np.full((n, n), 1 / n, np.float32)
+    even = np.full_like(pattern[0], 1 / pattern.shape[-1])
     point = attention_entropy(even), attention_distance(even, *look.grid)
     axis.plot(*point, "+", color="black", markersize=12, label="everywhere alike")
     axis.set(xlabel="entropy, bits", ylabel="mean distance, patches")
@@ -99,7 +97,7 @@ def words(reading: Reading, layer: int, head: int) -> Picture:
     named = [word.strip() for word in reading.words]
     maps = list(zip(named, reading.text_to_patch(layer)[head], strict=True))
     titled = [(f"{word}  {values.sum():.0%}", values) for word, values in maps]
-    figure, axes = panels(reading, titled, cols=6, side=1.75, fontsize=9)
+    figure, axes = panels(reading, titled, cols=6, side=1.75)
     for axis in axes[len(maps) - reading.said :]:
         axis.title.set_fontweight("bold")
     peaks = [f"“{word}” {reading.peak(values)}" for word, values in maps]
@@ -115,23 +113,23 @@ def drift(looks: Sequence[Look], query: int, layer: int, head: int) -> Picture:
     """One head in several precisions, side by side, and the last minus the first."""
     first, where = looks[0], looks[0].place(query)
     maps = [look.row(layer, query)[head] for look in looks]
-    changes = [values - maps[0] for values in maps]
+    changes = [values - maps[0] for values in maps[1:]]
     reach = max(float(np.abs(changes[-1]).max()), 1e-9)
-    titled: list[tuple[str, np.ndarray | None]] = [
+    titled = [
         (f"{look.name}\n{values.max():.1%} at most", values)
         for look, values in zip(looks, maps, strict=True)
     ]
-    titled.append((f"last − first\nwithin ±{reach:.1%}", None))
-    figure, axes = panels(first, titled, side=2.7, query=query, fontsize=9, vmax=np.max(maps))
-    change = changes[-1].reshape(first.grid)
-    over(axes[-1], first.pixels, change, cmap="PuOr", vmin=-reach, vmax=reach)
+    change = f"last − first\nwithin ±{reach:.1%}", None
+    figure, axes = panels(first, [*titled, change], side=2.7, query=query, vmax=np.max(maps))
+    last = changes[-1].reshape(first.grid)
+    over(axes[-1], first.pixels, last, cmap="PuOr", vmin=-reach, vmax=reach)
     moved = [
         f"{look.name}: {np.abs(change).sum() / 2:.1%} of the attention moved"
-        for look, change in zip(looks, changes, strict=True)
+        for look, change in zip(looks[1:], changes, strict=True)
     ]
     return finish(
         figure,
-        f"L{layer}H{head} for the patch at {where}, against {first.name}. {'; '.join(moved[1:])}.",
+        f"L{layer}H{head} for the patch at {where}, against {first.name}. {'; '.join(moved)}.",
     )
 
 

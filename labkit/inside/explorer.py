@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from labkit.inside import attention_figures, patch_figures
 from labkit.inside.attention import turned_ones
 from labkit.inside.looks import Look, Reading
@@ -30,15 +32,9 @@ def attention(
         if len(looks) == 1
         else attention_figures.drift(looks, query, layer, head)
     )
-    panels = [Panel(name=look.name, layers=_names(look), fetch=look.qk) for look in looks]
+    panels = [Panel(name=look.name, fetch=look.qk) for look in looks]
     return Explorer(
-        first,
-        panels,
-        difference=difference,
-        static=static,
-        query=query,
-        layer=layer,
-        head=head,
+        first, panels, difference=difference, static=static, query=query, layer=layer, head=head
     )
 
 
@@ -48,14 +44,14 @@ def similarity(look: Look, *, query: int | None = None, layer: int = 0) -> Explo
     Layer 0 is the patch embeddings.
     """
     query = look.middle if query is None else query
+    layers = ["embeddings", *(f"after L{layer}" for layer in range(look.layers))]
     panel = Panel(
         name=f"similarity, {look.name}",
-        layers=["embeddings", *(f"after {name}" for name in _names(look))],
         fetch=lambda layer: (look.states(layer)[None],) * 2,
         kind="cosine",
     )
     static = patch_figures.similarity(look, query)
-    return Explorer(look, [panel], static=static, query=query, layer=layer)
+    return Explorer(look, [panel], layers=layers, static=static, query=query, layer=layer)
 
 
 def positions(look: Look, *, query: int | None = None) -> Explorer:
@@ -65,8 +61,9 @@ def positions(look: Look, *, query: int | None = None) -> Explorer:
     """
     query = look.middle if query is None else query
     turned = turned_ones(*look.grid, look.d_head)[None]
-    panel = Panel(name="2-D RoPE", layers=["L0"], fetch=lambda _: (turned, turned), kind="cosine")
-    return Explorer(look, [panel], static=patch_figures.rope(look, query), query=query)
+    panel = Panel(name="2-D RoPE", fetch=lambda _: (turned, turned), kind="cosine")
+    static = patch_figures.rope(look, query)
+    return Explorer(look, [panel], layers=["L0"], static=static, query=query)
 
 
 def ask(
@@ -93,10 +90,10 @@ def ask(
     shown: list[Explorer] = []
 
     def on_word(reading: Reading) -> None:
-        newest = len(reading.words) - 1
         if shown:
-            shown[0].show([_words_panel(reading)], reading.words, query=newest)
+            shown[0].show([_words(reading)], reading.words)
         else:
+            newest = len(reading.words) - 1
             shown.append(text(reading, query=newest, layer=layer, head=head))
             show(shown[0])
 
@@ -109,29 +106,18 @@ def ask(
 
 def text(reading: Reading, *, query: int = 0, layer: int = 0, head: int = 0) -> Explorer:
     """Where each word of question and answer looks."""
+    words, static = reading.words, attention_figures.words(reading, layer, head)
     return Explorer(
-        reading,
-        [_words_panel(reading)],
-        words=reading.words,
-        static=attention_figures.words(reading, layer, head),
-        query=query,
-        layer=layer,
-        head=head,
+        reading, [_words(reading)], words=words, static=static, query=query, layer=layer, head=head
     )
 
 
-def _words_panel(reading: Reading) -> Panel:
-    maps = {layer: reading.text_to_patch(layer) for layer in reading.q}
+def _words(reading: Reading) -> Panel:
     return Panel(
         name=reading.name,
-        layers=_names(reading),
-        fetch=lambda layer: (maps[layer], maps[layer][:, :0]),
+        fetch=lambda layer: (reading.text_to_patch(layer), np.empty((reading.heads, 0))),
         kind="given",
     )
-
-
-def _names(inside: Look | Reading) -> list[str]:
-    return [f"L{layer}" for layer in range(inside.layers)]
 
 
 def sizes(probe: Probe, image: ImageLike) -> Any:

@@ -27,8 +27,8 @@ def chosen(layers: Sequence[int] | None, count: int) -> tuple[int, ...]:
     ProbeError
         If one is not among the ``count`` that there are.
     """
-    kept = tuple(range(count)) if layers is None else tuple(sorted(set(layers)))
-    if not all(0 <= layer < count for layer in kept):
+    kept = tuple(sorted(set(range(count) if layers is None else layers)))
+    if not set(kept) <= set(range(count)):
         received = ", ".join(map(str, kept))
         raise ProbeError(f"expected layers from 0 to {count - 1}, received {received}")
     return kept
@@ -144,8 +144,7 @@ class Inside:
 
     def row(self, layer: int, query: int) -> np.ndarray:
         """Where one cell looks, in each head: (heads, n)."""
-        row: np.ndarray = self.pattern(layer, queries=np.array([query]))[:, 0]
-        return row
+        return self.pattern(layer, queries=np.array([query])).squeeze(1)
 
     def patterns(self) -> Iterator[np.ndarray]:
         """The patterns (heads, n, n) of all layers that were asked for, one layer at a time."""
@@ -197,11 +196,6 @@ class Look(Inside):
         """Hidden states (n_patches, d_vision) less their mean: what all share tells none apart."""
         states: np.ndarray = self.hidden[layer] - self.hidden[layer].mean(axis=0)
         return states
-
-    @property
-    def grid_thw(self) -> tuple[int, int, int]:
-        """The grid in patches: time, height, width."""
-        return 1, self.rows, self.cols
 
 
 @dataclass(frozen=True, kw_only=True)

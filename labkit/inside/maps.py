@@ -45,7 +45,6 @@ def panels(
     side: float,
     cols: int | None = None,
     query: int | None = None,
-    fontsize: float = 12,
     **options: Any,
 ) -> tuple[Figure, np.ndarray]:
     """Maps in rows of panels, each over the picture and under its title.
@@ -55,7 +54,7 @@ def panels(
     maps
         Titles and what they stand above: (n_cells,), with colours last, or None for the picture
         alone.
-    side, cols, fontsize
+    side, cols
         As `labkit.base.draw.tiles`.
     query
         A cell to outline in each.
@@ -63,7 +62,7 @@ def panels(
         As ``Axes.imshow``, for the maps.
     """
     pictures = [(title, inside.pixels) for title, _ in maps]
-    figure, axes = tiles(pictures, side=side, cols=cols, fontsize=fontsize)
+    figure, axes = tiles(pictures, side=side, cols=cols)
     for axis, (_, values) in zip(axes, maps, strict=True):
         if values is not None:
             cells = values.reshape(*inside.grid, *values.shape[1:])

@@ -31,8 +31,7 @@ def grid(pixels: np.ndarray) -> Picture:
 
 def _coloured(weight: np.ndarray, most: float) -> np.ndarray:
     """A filter (3, rows, cols) as an image: zero is grey, ``most`` is full light."""
-    shown: np.ndarray = 0.5 + weight.transpose(1, 2, 0) / (2 * most)
-    return shown
+    return np.moveaxis(0.5 + weight / (2 * most), 0, 2)
 
 
 def filters(weight: np.ndarray, *, most: int = 24) -> Picture:
@@ -49,7 +48,7 @@ def filters(weight: np.ndarray, *, most: int = 24) -> Picture:
     size = np.abs(still)
     strongest = np.argsort(-size.sum(axis=(1, 2, 3)))[:most]
     images = [(str(number), _coloured(still[number], size[number].max())) for number in strongest]
-    figure, _ = tiles(images, side=1.05, cols=8, fontsize=8)
+    figure, _ = tiles(images, side=1.05, cols=8)
     grey = np.abs(still - still.mean(axis=1, keepdims=True)).sum() / size.sum()
     return finish(
         figure,
@@ -69,10 +68,12 @@ def temporal(weight: np.ndarray, *, most: int = 6) -> Picture:
     first, second, both = (kind.reshape(len(kind), -1) for kind in frames.values())
     alike, brightest = cosines(first, second), np.abs(both).max(axis=1)
     strongest = np.argsort(-np.linalg.norm(both, axis=1))[:most]
-    images = [("", _coloured(kind[n], brightest[n])) for kind in frames.values() for n in strongest]
-    figure, axes = tiles(images, side=1.3, cols=most, fontsize=8)
-    for axis, number in zip(axes, strongest, strict=False):
-        axis.set_title(f"{number}: {alike[number]:+.2f}", fontsize=8)
+    images = [
+        ("" if row else f"{n}: {alike[n]:+.2f}", _coloured(kind[n], brightest[n]))
+        for row, kind in enumerate(frames.values())
+        for n in strongest
+    ]
+    figure, axes = tiles(images, side=1.3, cols=most)
     for axis, name in zip(axes[::most], frames, strict=True):
         axis.set_ylabel(name)
     return finish(
@@ -149,8 +150,8 @@ def mrope(reading: Reading) -> Picture:
     count, visual, ids = len(reading.ids), reading.visual, reading.positions
     figure, axis = subplots(size=(10, 3.2))
     axis.axvspan(visual.start - 0.5, visual.stop - 0.5, color="0.92", label="visual tokens")
-    names = {"time": "_", "height": ".", "width": "x"}
-    for places, (name, marker), colour in zip(ids, names.items(), CYCLE, strict=False):
+    names = "time", "height", "width"
+    for places, name, marker, colour in zip(ids, names, "_.x", CYCLE, strict=False):
         axis.plot(places, marker, color=colour, label=name)
     axis.plot(range(count), ":", color="0.6", linewidth=0.8, label="number of tokens so far")
     axis.set(xlabel="place in the sequence", ylabel="position id")
@@ -187,12 +188,11 @@ def confusion(matrix: np.ndarray, names: Sequence[str], *, title: str) -> Pictur
         centred(axis, 0.5, 0.5, "no mistakes")
         axis.axis("off")
     axis.set_title(title)
-    pairs = [(int(wrong[i, j]), names[i], names[j]) for i, j in np.argwhere(wrong).tolist()]
-    most = sorted(pairs, reverse=True)[:5]
-    commonest = [f"{kind} taken for {taken}, {count} times" for count, kind, taken in most]
+    pairs = [(wrong[i, j], names[i], names[j]) for i, j in np.argwhere(wrong)]
+    commonest = [f"{a} taken for {b}, {n} times" for n, a, b in sorted(pairs, reverse=True)[:5]]
     return finish(
         figure,
-        f"{title}: {int(np.trace(matrix))} of {int(matrix.sum())} right. {len(names) - len(mixed)} "
+        f"{title}: {np.trace(matrix)} of {matrix.sum()} right. {len(names) - len(mixed)} "
         "kinds without any mistake are left out. Commonest mistakes: "
         f"{'; '.join(commonest) or 'none'}.",
     )

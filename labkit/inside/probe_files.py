@@ -57,7 +57,7 @@ def arrays(
         )
     patterns = [look.pattern(*head) for head in heads] or list(look.patterns())
     named = {
-        "grid_thw": np.array(look.grid_thw),
+        "grid_thw": np.array([1, *look.grid]),
         "patch_embeddings": look.patch_embeddings,
         "image_embeds": look.image_embeds,
         "attention_pattern": np.stack(patterns),
@@ -97,9 +97,11 @@ def write(
     *,
     reference: tuple[Look, Reading | None] | None = None,
     heads: Sequence[tuple[int, int]] = (),
-    about: dict[str, Any] | None = None,
+    **about: Any,
 ) -> Path:
     """Write ``probe.npz``, ``probe.json`` (what each array and picture is) and the pictures.
+
+    ``about`` stands in ``probe.json``, too.
 
     Raises
     ------
@@ -114,7 +116,7 @@ def write(
     drawn = pictures(look, reading, reference[0] if reference else None)
     content = {
         "schema": 1,
-        **(about or {}),
+        **about,
         "arrays": {name: ARRAYS[name.removeprefix("reference_")] for name in named},
         "pictures": {name: picture.alt for name, picture in drawn.items()},
     }

@@ -10,17 +10,17 @@
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from labkit.base.errors import ProbeError, QuestionError
-from labkit.inside import taps
 from labkit.inside.looks import Look, Reading, chosen
+from labkit.model import manifest
 from labkit.model.chat import Model
 from labkit.model.images import ImageLike
 from labkit.model.parts import Part, prompt_inputs, vision_inputs
@@ -30,6 +30,51 @@ from labkit.model.weights import embeddings
 OUTPUTS = {"visual.mnn": "image_embeds", "llm.mnn": "logits"}
 MOST_BYTES = 2**30
 """Q, K and hidden states of one picture may take this much; beyond it, ask for some layers only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taps:
+    """Where to look into a converted model: names of tensors in one .mnn file.
+
+    Exporters name tensors as they like, but both parts of Qwen2-VL are built alike: each layer is
+    a norm, attention, a norm, an MLP, and one norm stands at the end. So hidden states are what
+    every other norm reads, and Q and K, already rotated, are what each fused ``Attention`` reads.
+
+    ``hidden`` has one name more than there are layers: what each layer reads, then what the last
+    one leaves.
+    """
+
+    hidden: tuple[str, ...]
+    queries: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def find_taps(model: Model, file: str) -> Taps:
+    """Find them in the graph of one of a model's files.
+
+    Raises
+    ------
+    ProbeError
+        If the graph is not built as above: attention that is not fused, another order of norms,
+        another model.
+    """
+    graph = model.graph(file)
+    attention, norms = (
+        [op["inputs"] for op in graph if op["type"] == kind] for kind in ("Attention", "LayerNorm")
+    )
+    if (
+        not attention
+        or len(norms) != 2 * len(attention) + 1
+        or any(len(inputs) < 2 for inputs in attention)
+    ):
+        raise ProbeError(
+            f"expected {file} to hold fused Attention operators, each between two norms, and one "
+            f"norm at the end; found {len(attention)} Attention and {len(norms)} LayerNorm "
+            "operators. It was exported in another way, or is not of a Qwen2-VL. Convert it again "
+            "with `labkit convert`."
+        )
+    queries, keys, *_ = zip(*attention, strict=False)
+    return Taps(hidden=tuple(read for read, *_ in norms[::2]), queries=queries, keys=keys)
 
 
 class Probe(AbstractContextManager["Probe"]):
@@ -48,7 +93,7 @@ class Probe(AbstractContextManager["Probe"]):
     Raises
     ------
     ProbeError
-        From any look, if the model's graph is not as `labkit.inside.taps` expects.
+        From any look, if the model's graph is not as `Taps` says.
     """
 
     def __init__(self, model: Model) -> None:
@@ -70,7 +115,7 @@ class Probe(AbstractContextManager["Probe"]):
             If what is to be kept takes over `MOST_BYTES`; `cost` tells before.
         """
         pixels = self.model.prepare(image)
-        kept = chosen(layers, self._taps("visual.mnn").layers)
+        kept = chosen(layers, self._layers("visual.mnn"))
         patches = math.prod(grid(pixels))
         if (size := self._bytes(patches, len(kept))) > MOST_BYTES:
             raise ProbeError(
@@ -109,9 +154,9 @@ class Probe(AbstractContextManager["Probe"]):
         pixels
             (height, width, 3) uint8, both sides multiples of 28.
         """
-        count = self._taps("visual.mnn").layers
-        given = vision_inputs(pixels)
-        hidden, q, k, embeds = self._run("visual.mnn", given, layers, {0, *layers, count})
+        count = self._layers("visual.mnn")
+        states = sorted({0, *layers, count})
+        hidden, q, k, embeds = self._run("visual.mnn", vision_inputs(pixels), layers, states)
         return Look.from_sequence(
             name=self._name("vision_bits"),
             layers=count,
@@ -149,7 +194,8 @@ class Probe(AbstractContextManager["Probe"]):
                 "anywhere."
             )
         pixels = self.model.prepare(image)
-        kept = chosen(layers, self._taps("llm.mnn").layers)
+        count, about = self._layers("llm.mnn"), self.model.manifest
+        kept = chosen(layers, count)
         embeds = self.look_as_is(pixels).image_embeds
         events: list[dict[str, Any]] = []
 
@@ -157,15 +203,15 @@ class Probe(AbstractContextManager["Probe"]):
             prompt, *said = events
             reading = Reading(
                 name=self._name("weight_bits"),
-                layers=self._taps("llm.mnn").layers,
+                layers=count,
                 pixels=pixels,
                 q={},
                 k={},
                 ids=(*prompt["tokens"], *(piece["token"] for piece in said)),
                 pieces=(*prompt["pieces"], *(piece["text"] for piece in said)),
                 said=len(said),
-                pad=self.model.manifest.image_pad,
-                stop=tuple(self.model.manifest.stop),
+                pad=about.image_pad,
+                stop=tuple(about.stop),
             )
             vectors = embeddings(self.model.folder, reading.ids)
             vectors[reading.visual] = embeds
@@ -183,28 +229,32 @@ class Probe(AbstractContextManager["Probe"]):
         return so_far()
 
     def _name(self, part: str) -> str:
-        return f"{self.model.manifest.kind(part)} in MNN"
+        return f"{manifest.kind(self.model.manifest.options[part])} in MNN"
 
-    def _taps(self, file: str) -> taps.Taps:
-        return taps.find(self.model.graph(file), file)
+    def _layers(self, file: str) -> int:
+        return len(find_taps(self.model, file).queries)
 
     def _run(
         self,
         file: str,
         given: dict[str, np.ndarray],
         layers: tuple[int, ...],
-        states: Iterable[int] = (),
+        states: Sequence[int] = (),
     ) -> tuple[Any, ...]:
         """Run one file: hidden states of ``states``, Q and K of ``layers``, and its output."""
-        named, n = self._taps(file), len(next(iter(given.values())))
-        hidden = {i: named.hidden[i] for i in sorted(states)}
-        q, k = ({i: names[i] for i in layers} for names in (named.queries, named.keys))
-        outputs = (*hidden.values(), *q.values(), *k.values(), OUTPUTS[file])
-        part = Part(name=file, file=self.model.folder / file, outputs=outputs, arrays=given)
+        taps, n = find_taps(self.model, file), len(next(iter(given.values())))
+        pair = taps.queries, taps.keys
+        outputs = [taps.hidden[i] for i in states] + [names[i] for names in pair for i in layers]
+        part = Part(
+            name=file,
+            file=self.model.folder / file,
+            outputs=(*outputs, OUTPUTS[file]),
+            arrays=given,
+        )
         arrays = self.beside.forward(part)
         return (
-            {i: arrays[name].reshape(n, -1) for i, name in hidden.items()},
-            *({i: _by_head(arrays[name], n) for i, name in names.items()} for names in (q, k)),
+            {i: arrays[taps.hidden[i]].reshape(n, -1) for i in states},
+            *({i: _by_head(arrays[names[i]], n) for i in layers} for names in pair),
             arrays[OUTPUTS[file]],
         )
 

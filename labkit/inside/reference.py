@@ -3,10 +3,11 @@
 The only module, beside training, that loads torch.
 """
 
+import pkgutil
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -21,6 +22,7 @@ from labkit.inside.looks import Look, Reading, chosen
 from labkit.model.checkpoints import Checkpoint, resolve
 from labkit.model.images import ImageLike, load_rgb, prepare
 
+CODE = "transformers.models.qwen2_vl.modeling_qwen2_vl"
 STAGES = ("pixel_values", "patch_embeddings", "image_embeds", "first_logits")
 
 
@@ -63,18 +65,14 @@ class Reference:
 
     def inputs(self, image: ImageLike, question: str) -> dict[str, Any]:
         """Token ids, pixel values and grid, as transformers prepares them."""
-        picture = self.processor(images=load_rgb(image), return_tensors="pt")
+        picture = self.processor(images=load_rgb(image), return_tensors="pt").to(self.model.dtype)
         visual = int(picture["image_grid_thw"].prod()) // 4
         content = [{"type": "image"}, {"type": "text", "text": question}]
         prompt = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
         text = prompt.replace("<|image_pad|>", "<|image_pad|>" * visual, 1)
-        return {
-            **self.tokenizer(text, return_tensors="pt"),
-            "pixel_values": picture["pixel_values"].to(self.model.dtype),
-            "image_grid_thw": picture["image_grid_thw"],
-        }
+        return {**self.tokenizer(text, return_tensors="pt"), **picture}
 
     def stages(self, image: ImageLike, question: str) -> dict[str, np.ndarray]:
         """What stands after each stage, for one picture and question.
@@ -86,20 +84,16 @@ class Reference:
             (n_patches, 1176), ``patch_embeddings`` (n_patches, d_vision), ``image_embeds``
             (n_visual_tokens, d_model), ``first_logits`` (vocabulary,).
         """
-        seen: dict[str, Any] = {}
-
-        def keep(name: str) -> Callable[..., None]:
-            return lambda *hooked: seen.update({name: hooked[-1]})
-
         tower, inputs = self.model.model.visual, self.inputs(image, question)
-        with (
-            tower.patch_embed.register_forward_hook(keep("patch_embeddings")),
-            tower.register_forward_hook(keep("image_embeds")),
-            self.torch.no_grad(),
-        ):
-            logits = self.model(**inputs, logits_to_keep=1).logits[0, -1]
-        stages = {"pixel_values": inputs["pixel_values"], **seen, "first_logits": logits}
-        return {name: stages[name].float().numpy() for name in STAGES}
+        patches = inputs["pixel_values"]
+        with self.torch.no_grad():
+            stages = (
+                patches,
+                tower.patch_embed(patches),
+                tower(patches, grid_thw=inputs["image_grid_thw"]),
+                self.model(**inputs, logits_to_keep=1).logits[0, -1],
+            )
+        return {name: s.float().numpy() for name, s in zip(STAGES, stages, strict=True)}
 
     def ask(self, image: ImageLike, question: str, *, max_new_tokens: int = 64) -> ReferenceAnswer:
         """The greedy answer."""
@@ -122,16 +116,16 @@ class Reference:
 
         To compare, give it the picture as the converted model saw it: ``look.pixels``.
         """
-        inputs, tower = self.inputs(image, "-"), self.model.model.visual
-        hidden: list[Any] = []
-        with self._rotated("apply_rotary_pos_emb_vision") as pairs, ExitStack() as hooks:
-            for part in (*tower.blocks, tower.merger):
-                watched = part.register_forward_pre_hook(lambda _, given: hidden.append(given[0]))
-                hooks.enter_context(watched)
-            embeds = tower(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"])
+        inputs, tower, size = self.inputs(image, "-"), self.model.model.visual, self.processor.size
+        patches = inputs["pixel_values"]
+        with (
+            self._noted("apply_rotary_pos_emb_vision") as pairs,
+            self._noted("Qwen2VLVisionBlock.forward") as states,
+        ):
+            embeds = tower(patches, grid_thw=inputs["image_grid_thw"])
+            hidden = [tower.patch_embed(patches), *states]
         kept, count = chosen(layers, len(pairs)), len(pairs)
-        q, k = ({i: pairs[i][side].swapaxes(0, 1) for i in kept} for side in (0, 1))
-        size = self.processor.size
+        q, k = ({i: pairs[i][side].float().numpy().swapaxes(0, 1) for i in kept} for side in (0, 1))
         return Look.from_sequence(
             name=self.name,
             layers=count,
@@ -148,26 +142,23 @@ class Reference:
         """Where the words of a reading look in the original: same picture, tokens and layers."""
         ids = self.torch.tensor([reading.ids])
         prompt = {"input_ids": ids, "attention_mask": ids.new_ones(ids.shape)}
-        with self._rotated("apply_multimodal_rotary_pos_emb") as pairs:
+        with self._noted("apply_multimodal_rotary_pos_emb") as pairs:
             self.model(**self.inputs(reading.pixels, "-") | prompt, use_cache=False)
-        q, k = ({i: pairs[i][side][0] for i in reading.q} for side in (0, 1))
+        q, k = ({i: pairs[i][side][0].float().numpy() for i in reading.q} for side in (0, 1))
         return replace(reading, name=self.name, q=q, k=k)
 
     @contextmanager
-    def _rotated(self, name: str) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-        """Q and K of each layer, float32, as transformers' function of this name returns them."""
-        from transformers.models.qwen2_vl import modeling_qwen2_vl
-
-        pairs: list[tuple[np.ndarray, np.ndarray]] = []
-        rotate = getattr(modeling_qwen2_vl, name)
+    def _noted(self, name: str) -> Iterator[list[Any]]:
+        """What transformers' function of this name returns, layer by layer."""
+        results: list[Any] = []
+        function = pkgutil.resolve_name(f"{CODE}.{name}")
 
         def noted(*given: Any, **named: Any) -> Any:
-            q, k = rotate(*given, **named)
-            pairs.append((q.float().numpy(), k.float().numpy()))
-            return q, k
+            results.append(function(*given, **named))
+            return results[-1]
 
-        with mock.patch.object(modeling_qwen2_vl, name, noted), self.torch.inference_mode():
-            yield pairs
+        with mock.patch(f"{CODE}.{name}", noted), self.torch.inference_mode():
+            yield results
 
 
 class OriginalWorker(Worker):

@@ -7,6 +7,7 @@ row that it draws, so hovering needs no kernel. Without a kernel the static figu
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from labkit.base.show import Picture, data_url
 from labkit.inside.attention import attention_pattern, cosines
 from labkit.inside.looks import Inside
 
-Fetch = Callable[[int], tuple[np.ndarray, np.ndarray]]
 ALL_AT_ONCE_BYTES = 4_000_000  # beyond this a layer is sent when it is chosen
 FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "softmax": lambda query, keys: attention_pattern(query[None], keys)[0],
@@ -35,8 +35,6 @@ class Panel:
 
     Attributes
     ----------
-    layers
-        What the layers are called.
     fetch
         From a layer to queries (heads, n_queries, d) and keys (heads, n_keys, d), float32. Called
         when the layer is needed.
@@ -46,25 +44,14 @@ class Panel:
     """
 
     name: str
-    layers: Sequence[str]
-    fetch: Fetch = field(repr=False)
+    fetch: Callable[[int], tuple[np.ndarray, np.ndarray]] = field(repr=False)
     kind: str = "softmax"
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Numbers of layers, heads, queries and keys."""
+        """Numbers of heads, queries and keys."""
         q, k = self.fetch(0)
-        keys = q.shape[2] if self.kind == "given" else k.shape[1]
-        return len(self.layers), *q.shape[:2], keys
-
-    def row(self, layer: int, head: int, query: int) -> np.ndarray:
-        """The map of one query: (n_keys,) float32."""
-        q, k = self.fetch(layer)
-        return FORMULAS[self.kind](q[head, query], k[head])
-
-    def arrays(self, layer: int) -> list[np.ndarray]:
-        """Queries and keys of a layer, as the browser takes them."""
-        return [np.ascontiguousarray(array, np.float32) for array in self.fetch(layer)]
+        return q.shape if self.kind == "given" else (*q.shape[:2], k.shape[1])
 
 
 class Explorer(anywidget.AnyWidget):
@@ -78,6 +65,8 @@ class Explorer(anywidget.AnyWidget):
         What was looked into: its picture, and the grid of the keys over it.
     panels
         Drawn side by side with the same query, layer and head.
+    layers
+        What the layers are called; by default L0, L1 and so on.
     words
         What the queries are, if they are words; None if they are the places of the grid.
     difference
@@ -106,25 +95,29 @@ class Explorer(anywidget.AnyWidget):
         inside: Inside,
         panels: Sequence[Panel],
         *,
+        layers: Sequence[str] | None = None,
         words: Sequence[str] | None = None,
         difference: bool = False,
         static: Picture,
         **chosen: int,
     ) -> None:
         self.inside, self.difference, self.static = inside, difference, static
+        self.layers = layers or [f"L{layer}" for layer in range(inside.layers)]
         super().__init__(spec=self._take(panels, words), **chosen)
         self.on_msg(self._on_message)
 
-    def show(self, panels: Sequence[Panel], words: Sequence[str], *, query: int) -> None:
-        """Replace what is shown; for words that arrive one by one."""
+    def show(self, panels: Sequence[Panel], words: Sequence[str]) -> None:
+        """Replace what is shown, and choose the last word; for words that arrive one by one."""
         spec = self._take(panels, words)
         with self.hold_sync():
-            self.spec, self.query = spec, query
+            self.spec, self.query = spec, len(words) - 1
         self._send_layers()
 
     def values(self, panel: int = 0) -> np.ndarray:
         """The map that is chosen, (rows, cols) float32, from the formula that the browser uses."""
-        row = self.panels[panel].row(self.layer, self.head, self.query)
+        chosen = self.panels[panel]
+        q, k = chosen.fetch(self.layer)
+        row = FORMULAS[chosen.kind](q[self.head, self.query], k[self.head])
         return row.reshape(self.inside.grid)
 
     @traitlets.validate("query", "layer", "head")
@@ -142,21 +135,22 @@ class Explorer(anywidget.AnyWidget):
         queries = rows * cols if words is None else len(words)
         sizes = {panel.sizes for panel in panels}
         kinds = {panel.kind for panel in panels}
-        layers, heads, *fitting = next(iter(sizes), (0, 0))
+        heads, *fitting = next(iter(sizes), (0,))
         if fitting != [queries, rows * cols] or len(sizes) > 1 or kinds - FORMULAS.keys():
             raise ProbeError(
-                f"expected panels alike in layers and heads, with {queries} queries and "
+                f"expected panels alike in heads, with {queries} queries and "
                 f"{rows * cols} keys, of kinds among {', '.join(FORMULAS)}; received "
                 f"{[(panel.name, panel.kind, panel.sizes) for panel in panels]}"
             )
+        layers = len(self.layers)
         self.panels, self._counts = panels, {"query": queries, "layer": layers, "head": heads}
-        size = layers * sum(array.nbytes for panel in panels for array in panel.arrays(0))
+        size = layers * sum(map(len, self._buffers(0)))
         return {
             "image": _embedded(self.inside.pixels),
             "size": self.inside.pixels.shape[1::-1],
             "grid": (rows, cols),
             "panels": [{"name": panel.name, "kind": panel.kind} for panel in panels],
-            "layers": panels[0].layers,
+            "layers": self.layers,
             "heads": heads,
             "words": words,
             "difference": self.difference and len(panels) > 1,
@@ -170,20 +164,22 @@ class Explorer(anywidget.AnyWidget):
     def _send_layers(self, layers: Sequence[int] | None = None) -> None:
         every = range(self._counts["layer"]) if self.spec["atOnce"] else [self.layer]
         for layer in layers or every:
-            arrays = [array for panel in self.panels for array in panel.arrays(layer)]
             message = {"kind": "layer", "layer": layer, "run": self.spec["run"]}
-            self.send(message, [array.tobytes() for array in arrays])
+            self.send(message, self._buffers(layer))
+
+    def _buffers(self, layer: int) -> list[bytes]:
+        """Queries and keys of each panel, as the browser takes them."""
+        arrays = chain.from_iterable(panel.fetch(layer) for panel in self.panels)
+        return [array.astype(np.float32).tobytes() for array in arrays]
 
     def __repr__(self) -> str:
         return f"Explorer of {', '.join(p.name for p in self.panels)}. {self.static.alt}"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The widget; where none can be shown, the static figure."""
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is None:
-            return None
-        shown, about = self.static._repr_mimebundle_()
-        return {**bundle[0], **shown}, {**bundle[1], **about}
+        data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        shown, described = self.static._repr_mimebundle_()
+        return {**data, **shown}, {**about, **described}
 
 
 def _embedded(pixels: np.ndarray) -> str:

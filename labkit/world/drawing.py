@@ -1,16 +1,13 @@
-"""Scenes as pictures: a patterned ground, and on it the objects' emoji from ``data/sprites``."""
+"""Scenes as pictures: a patterned ground, and the objects' emoji on it."""
 
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
 
-from labkit.world.scenes import NAMES, Background, Scene, check_known
-
-SPRITES = Path(__file__).parents[2] / "data" / "sprites"
-SIDE = 96
+from labkit.world.scenes import Background, Scene
+from labkit.world.sprites import sprite
 
 PATTERNS: dict[str, Callable[[Background, np.ndarray, np.ndarray], np.ndarray]] = {
     "plain": lambda _, rows, __: 0 * rows,
@@ -26,22 +23,7 @@ PATTERNS: dict[str, Callable[[Background, np.ndarray, np.ndarray], np.ndarray]] 
 """How much of its second colour a background has at each row and column: 0 none, 1 all."""
 
 
-@cache
-def sprite(name: str, side: int = SIDE) -> Image.Image:
-    """The picture of one object, as RGBA, ``side`` × ``side`` pixels.
-
-    Raises
-    ------
-    SceneError
-        If ``name`` is not one of ``NAMES``.
-    """
-    check_known(name, NAMES, "objects")
-    with Image.open(SPRITES / f"{name}.png") as picture:
-        full: Image.Image = picture.convert("RGBA")
-    return full if side == SIDE else full.resize((side, side), Image.Resampling.LANCZOS)
-
-
-@cache
+@lru_cache(maxsize=4096)
 def _layers(name: str, side: int) -> tuple[np.ndarray, np.ndarray]:
     """An object's colours, and how much of the ground shows through: (side, side, 3 and 1)."""
     rgba = np.asarray(sprite(name, side), np.float32)
@@ -51,7 +33,8 @@ def _layers(name: str, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _ground(scene: Scene) -> np.ndarray:
     background = scene.background
-    check_known(background.pattern, PATTERNS, "patterns")
+    if background.pattern not in PATTERNS:
+        raise KeyError(f"{background.pattern!r} is not one of the patterns: {', '.join(PATTERNS)}")
     rows, cols = np.mgrid[: scene.height, : scene.width]
     mix = PATTERNS[background.pattern](background, rows, cols).astype(np.float32)
     first, second = np.array([background.colour, background.second], np.float32)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from labkit.world.scenes import NAMES, SIZES
+from labkit.world.scenes import SIZES
+from labkit.world.sprites import NAMES
 from labkit.world.words import RELATIONS, TASKS, WORDINGS, needs_subject, wording
 
 
