@@ -11,7 +11,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from labkit.world.sprites import NAMES, SIDE, SPRITES
+from labkit.world.drawing import SIDE, SPRITES
+from labkit.world.scenes import NAMES
 
 EMOJI = (
     "🐱 🐶 🍕 🍎 🍌 🚗 🏠 🌳 ⭐ 🐟 ⚽ ☂ 🚌 🚀 🌻 🌙 ☀ 🎸 📕 ⏰ 🐦 🐸 🐷 🎂 "

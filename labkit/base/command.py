@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
-from typing import Any
+from typing import Any, TypeAlias
 
 from labkit.base.errors import CommandFailed
 
@@ -44,6 +44,10 @@ class Stage:
         return f"{self.number}/{self.total} {self.name} {taken}"
 
 
+OnStage: TypeAlias = Callable[[Stage], None] | None
+"""Who is told of each stage that is over."""
+
+
 class Stages:
     """Long work in stages: each is told once it is over, with the seconds since the one before.
 
@@ -55,7 +59,7 @@ class Stages:
         Who is told.
     """
 
-    def __init__(self, names: Sequence[str], on_stage: Callable[[Stage], None] | None) -> None:
+    def __init__(self, names: Sequence[str], on_stage: OnStage) -> None:
         self._ahead, self._total = list(names), len(names)
         self._on_stage = on_stage or (lambda _: None)
         self._last = time.perf_counter()

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from labkit.base.errors import LabkitError
-from labkit.cli.shared import LOADED
 
-# In the order of the help: the modules of labkit.cli, their commands, and a line about each.
+# In the order of the help: the modules of labkit.cli, their functions, and a line about each.
 COMMANDS = {
     "asking": {
         "ask": "ask a converted model about a picture",
@@ -53,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done; 1 a named failure or a check that does not hold; 2 wrong usage; 130 interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
-    args = parser(argv).parse_args(argv)
+    given = vars(parser(argv).parse_args(argv))
     try:
-        return int(args.run(args) or 0)
+        return int(given.pop("run")(**given) or 0)
     except (LabkitError, OSError) as error:
         print(f"labkit: {error}", file=sys.stderr)
         return 1
@@ -71,17 +70,11 @@ def parser(argv: Sequence[str]) -> ArgumentParser:
     )
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for module, summaries in COMMANDS.items():
-        for name, summary in summaries.items():
-            added = commands.add_parser(
-                name,
-                help=summary,
-                description=summary,
-                formatter_class=RawDescriptionHelpFormatter,
-            )
+        for name, words in summaries.items():
+            form = RawDescriptionHelpFormatter
+            added = commands.add_parser(name, help=words, description=words, formatter_class=form)
             if name in argv[:1]:
-                import_module(f"labkit.cli.{module}")
-                run, options, added.epilog = LOADED[name]
-                added.set_defaults(run=run)
-                for option, settings in options:
-                    added.add_argument(option, **settings)
+                from labkit.cli.signature import fill
+
+                fill(added, getattr(import_module(f"labkit.cli.{module}"), name))
     return whole

@@ -2,89 +2,85 @@
 
 import sys
 import time
-from argparse import Namespace
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
-from labkit.cli.shared import (
-    DRY_RUN,
-    Option,
-    as_json,
-    command,
-    flag,
-    number,
-    option,
-    path,
-    say,
-    show,
-)
+from labkit.cli.shared import say, show
 from labkit.model import checkpoints
 from labkit.model.plan import BITS, BLOCKS, MEANING, ConversionPlan
 
 
-def _conversion(name: str, words: str) -> Option:
-    dashed, default = "--" + name.replace("_", "-"), getattr(ConversionPlan, name)
+def _settings(name: str) -> dict[str, Any]:
+    default = getattr(ConversionPlan, name)
     if default is False:
-        return flag(dashed, words)
+        return {"action": "store_true", "help": MEANING[name]}
     choices = BITS if name.endswith("bits") else BLOCKS
-    return option(dashed, words, type=int, choices=choices, default=default)
+    help_ = f"{MEANING[name]} (default {default})"
+    return {"type": int, "choices": choices, "default": default, "help": help_}
 
 
-CONVERSION = tuple(_conversion(name, words) for name, words in MEANING.items())
+Choices = Annotated[Any, {f"--{name.replace('_', '-')}": _settings(name) for name in MEANING}]
 """An option for each choice that a plan has, with the plan's own default."""
 
 
-def _chosen(args: Namespace) -> dict[str, Any]:
-    return {name: getattr(args, name) for name in MEANING}
+def convert(
+    checkpoint: str,
+    *,
+    out: Path,
+    replace: bool = False,
+    no_parity: bool = False,
+    dry_run: bool = False,
+    **choices: Choices,
+) -> None:
+    """Print the plan, carry it out, and say what to do next.
 
+    Parameters
+    ----------
+    checkpoint
+        'mini', a folder, or a hub id such as Qwen/Qwen2-VL-2B-Instruct (is downloaded)
+    out : DIR
+        folder of the converted model; must not exist yet
+    replace
+        replace a converted model at DIR once the new one is whole
+    no_parity
+        do not compare with the original afterwards
 
-@command(
-    "convert",
-    option(
-        "checkpoint",
-        "'mini', a folder, or a hub id such as Qwen/Qwen2-VL-2B-Instruct (is downloaded)",
-    ),
-    path("--out", "DIR", "folder of the converted model; must not exist yet", required=True),
-    *CONVERSION,
-    flag("--replace", "replace a converted model at DIR once the new one is whole"),
-    option(
-        "--no-parity",
-        "do not compare with the original afterwards",
-        dest="parity",
-        action="store_false",
-    ),
-    DRY_RUN,
-    epilog="Without a network: 'mini', or the folder of a checkpoint.",
-)
-def convert(args: Namespace) -> None:
-    """Print the plan, carry it out, and say what to do next."""
+    Notes
+    -----
+    Without a network: 'mini', or the folder of a checkpoint.
+    """
     from labkit.model.convert import convert as convert_only
     from labkit.proof.parity import Parity
     from labkit.proof.ready import convert_checked
 
-    checkpoint = checkpoints.resolve(args.checkpoint)
-    plan = ConversionPlan(checkpoint=checkpoint, out=args.out, **_chosen(args))
+    plan = ConversionPlan(checkpoint=checkpoints.resolve(checkpoint), out=out, **choices)
     print(plan)
-    if args.dry_run:
+    if dry_run:
         return
     begun = time.perf_counter()
-    carry_out = convert_checked if args.parity else convert_only
-    result = carry_out(plan, on_stage=say, replace=args.replace)
+    carry_out = convert_only if no_parity else convert_checked
+    result = carry_out(plan, on_stage=say, replace=replace)
     if result.parity:
         print(Parity.from_dict(result.parity))
     peak = f", at most {result.peak_bytes / 2**30:.1f} GiB of memory" if result.peak_bytes else ""
     print(
-        f"{args.out}: {result.total_bytes / 1e6:.1f} MB "
-        f"in {time.perf_counter() - begun:.0f} s{peak}. "
-        f"Ask it: labkit ask PICTURE QUESTION --model {args.out}"
+        f"{out}: {result.total_bytes / 1e6:.1f} MB in {time.perf_counter() - begun:.0f} s{peak}. "
+        f"Ask it: labkit ask PICTURE QUESTION --model {out}"
     )
 
 
-@command("verify", path("model", "DIR", "folder of a converted model"))
-def verify(args: Namespace) -> int:
-    """Say of each file whether it is the same; 1 if one is not."""
+def verify(model: Path) -> int:
+    """Say of each file whether it is the same; 1 if one is not.
+
+    Parameters
+    ----------
+    model : DIR
+        folder of a converted model
+    """
     from labkit.model import manifest
 
-    files = manifest.verify(args.model)
+    files = manifest.verify(model)
     for name, same in files.items():
         print(f"{'same   ' if same else 'CHANGED'}  {name}")
     if all(files.values()):
@@ -98,62 +94,67 @@ def verify(args: Namespace) -> int:
     return 1
 
 
-@command(
-    "parity",
-    path("model", "DIR", "one folder, or several conversions with --layers", nargs="+"),
-    flag("--layers", "compare attention layer by layer and say how far each head moved"),
-    option("--checkpoint", "what it was converted from (default: mini)", default="mini"),
-)
-def parity(args: Namespace) -> int:
-    """Compare stage by stage or layer by layer; 1 if a stage departs."""
+def parity(model: Sequence[Path], *, layers: bool = False, checkpoint: str = "mini") -> int:
+    """Compare stage by stage or layer by layer; 1 if a stage departs.
+
+    Parameters
+    ----------
+    model : DIR
+        one folder, or several conversions with --layers
+    layers
+        compare attention layer by layer and say how far each head moved
+    checkpoint
+        what it was converted from (default: mini)
+    """
     from labkit.proof.layers import compare_layers, layers_table
     from labkit.proof.parity import compare
 
-    checkpoint = checkpoints.resolve(args.checkpoint)
-    if args.layers:
-        print(layers_table(compare_layers(args.model, checkpoint)))
+    original = checkpoints.resolve(checkpoint)
+    if layers:
+        print(layers_table(compare_layers(model, original)))
         return 0
     departures = []
-    for folder in args.model:
-        report = compare(folder, checkpoint)
+    for folder in model:
+        report = compare(folder, original)
         print(report)
         departures.append(report.first_departure)
     return int(any(departures))
 
 
-@command(
-    "eval",
-    option(
-        "--checkpoint",
-        "a checkpoint of the emoji world (default: the embedded one)",
-        default="mini",
-    ),
-    number("--scenes", 2000, "how many"),
-    option(
-        "--engine",
-        "which to score (default both)",
-        choices=("both", "transformers", "mnn"),
-        default="both",
-    ),
-    *CONVERSION,
-    as_json("the scores and every wrong answer"),
-)
-def score(args: Namespace) -> None:
-    """Score one engine or both on the same scenes."""
+def eval(  # noqa: A001 - named as the command
+    *,
+    checkpoint: str = "mini",
+    scenes: int = 2000,
+    engine: Annotated[str, ("both", "transformers", "mnn")] = "both",
+    json: bool = False,
+    **choices: Choices,
+) -> None:
+    """Score one engine or both on the same scenes.
+
+    Parameters
+    ----------
+    checkpoint
+        a checkpoint of the emoji world (default: the embedded one)
+    scenes
+        how many (default 2,000)
+    engine
+        which to score (default both)
+    json
+        print the scores and every wrong answer as JSON
+    """
     from tqdm import tqdm
 
     from labkit.proof import evaluate
     from labkit.proof.ready import cached, open_model
 
-    cases, scores = evaluate.held_out_cases(args.scenes), []
-    if args.engine != "mnn":
+    cases, scores = evaluate.held_out_cases(scenes), []
+    if engine != "mnn":
         from labkit.inside.reference import Reference
 
-        reference = Reference(checkpoints.resolve(args.checkpoint))
+        reference = Reference(checkpoints.resolve(checkpoint))
         bar = tqdm(cases, "transformers", unit=" scenes")
         scores.append(evaluate.score_reference(reference, bar))
-    if args.engine != "transformers":
-        folder = cached(args.checkpoint, on_stage=say, **_chosen(args))
-        with open_model(folder) as model:
+    if engine != "transformers":
+        with open_model(cached(checkpoint, on_stage=say, **choices)) as model:
             scores.append(evaluate.score_model(model, tqdm(cases, "MNN", unit=" scenes")))
-    show(args, [score.to_dict() for score in scores], evaluate.table(scores))
+    show(json, [score.to_dict() for score in scores], evaluate.table(scores))

@@ -6,7 +6,6 @@
 import platform
 import re
 import sys
-from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,19 +18,29 @@ from labkit.base.show import Table
 from labkit.building import plans
 from labkit.building.host import Host, look
 from labkit.cli.pins import installed_version, read_pins
-from labkit.cli.shared import as_json, command, show
+from labkit.cli.shared import show
 from labkit.engine import lanes
 from labkit.model import checkpoints
 
 Status = Literal["ok", "warning", "problem", "info"]
 MARKS = {"ok": "✓", "info": "·", "warning": "!", "problem": "✗"}
 """A sign beside the word, so that a table is read at a glance without colours."""
+BROWSER = "sudo apt-get install chromium" if platform.system() == "Linux" else "install Chrome"
+AMISS: dict[str, tuple[Status, str]] = {
+    "Python": ("problem", "expected 3.10 to 3.13: python3.11 bootstrap.py setup"),
+    "MNN": ("problem", "python -c 'import MNN' shows why; then python3 bootstrap.py setup"),
+    "Memory": ("warning", "close other programs: converting needs 2 GiB"),
+    "Disk": ("warning", "free 1 GiB: `labkit clean` shows what labkit keeps"),
+    "Build MNN": ("info", "to build one: labkit build accelerated --dry-run says what is missing"),
+    "Embedded checkpoint": ("problem", "git checkout -- data/mini-qwen2-vl brings it back"),
+    "Test browser": ("info", f"for the tests: {BROWSER}"),
+}
+"""How a check stands that is not ok, and what to do."""
 PURPOSES = {
     "base": "reading and running the notebooks",
     "convert": "converting checkpoints",
     "test": "running the tests",
 }
-UNREAD = "could not be read"
 KLEIDIAI = {
     True: "KleidiAI's kernels can run here",
     False: "KleidiAI's kernels need an Arm CPU with dotprod and i8mm",
@@ -49,13 +58,14 @@ class Check:
     todo: str = ""
 
 
-def judge(
-    name: str, fine: bool, found: str, todo: str = "", *, otherwise: Status = "info"
-) -> Check:
-    """A check that is ok, or else stands as ``otherwise`` says, with what to do."""
+def judge(name: str, fine: object, found: str | None) -> Check:
+    """A check that is ok, or else stands as `AMISS` says; None could not be read."""
+    if found is None:
+        return Check(name=name, status="info", found="could not be read")
     if fine:
         return Check(name=name, status="ok", found=found)
-    return Check(name=name, status=otherwise, found=found, todo=todo)
+    status, todo = AMISS[name]
+    return Check(name=name, status=status, found=found, todo=todo)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -86,11 +96,7 @@ class Report:
     def table(self) -> Table:
         """A row for each check, with what to do after an arrow."""
         rows = [
-            (
-                f"{MARKS[c.status]} {c.status}",
-                c.name,
-                f"{c.found} → {c.todo}" if c.todo else c.found,
-            )
+            (f"{MARKS[c.status]} {c.status}", c.name, " → ".join(filter(None, (c.found, c.todo))))
             for c in self.checks
         ]
         return Table(("State", "What", "Found, and what to do"), rows)
@@ -114,35 +120,31 @@ def check_pins(
     A package that is not there is only told, because its group may not be wanted; of "base" it is
     a problem.
     """
-    title, purpose = f"Packages: {group}", f"for {PURPOSES[group]}"
-    options = "" if group == "base" else f" --groups {group}"
-
-    def mend(names: Sequence[str]) -> str:
-        exact = " ".join(f"{name}=={pins[name]}" for name in names)
-        return (
-            f"python3 bootstrap.py setup{options}" if own_venv else f"python -m pip install {exact}"
-        )
-
+    title, purpose, base = f"Packages: {group}", f"for {PURPOSES[group]}", group == "base"
     installed = {name: version(name) for name in pins}
     missing = [name for name in pins if installed[name] is None]
     differ = [name for name in pins if installed[name] not in {None, pins[name]}]
+
+    def mend(names: Sequence[str]) -> str:
+        if own_venv:
+            return f"python3 bootstrap.py setup{'' if base else f' --groups {group}'}"
+        return f"python -m pip install {' '.join(f'{name}=={pins[name]}' for name in names)}"
+
     checks = []
     if differ:
         both = "; ".join(f"{name}: wanted {pins[name]}, found {installed[name]}" for name in differ)
-        checks.append(judge(title, False, both, mend(differ), otherwise="warning"))
+        checks.append(Check(name=title, status="warning", found=both, todo=mend(differ)))
     if missing:
-        names = "not installed" + (f": {', '.join(missing)}" if len(missing) < len(pins) else "")
-        status: Status = "info" if options else "problem"
-        checks.append(judge(title, False, names, f"{purpose}: {mend(missing)}", otherwise=status))
+        names = f": {', '.join(missing)}" if len(missing) < len(pins) else ""
+        status: Status = "problem" if base else "info"
+        todo = f"{purpose}: {mend(missing)}"
+        checks.append(Check(name=title, status=status, found=f"not installed{names}", todo=todo))
     return checks or [judge(title, True, f"all {len(pins)} as pinned, {purpose}")]
 
 
 def check_python(version: tuple[int, int, int]) -> Check:
     """Whether the pins have releases for this Python."""
-    fine, found = (3, 10) <= version[:2] <= (3, 13), ".".join(map(str, version))
-    if not fine:
-        found += ", expected 3.10 to 3.13"
-    return judge("Python", fine, found, "python3.11 bootstrap.py setup", otherwise="problem")
+    return judge("Python", (3, 10) <= version[:2] <= (3, 13), ".".join(map(str, version)))
 
 
 def check_mnn(printed: str) -> Check:
@@ -152,76 +154,65 @@ def check_mnn(printed: str) -> Check:
     '3.6.1, loads'
     """
     version = re.search(r"^labkit-mnn (\S+)$", printed, re.MULTILINE)
-    found = f"{version[1]}, loads" if version else "does not load"
-    todo = "python -c 'import MNN' shows why; then python3 bootstrap.py setup"
-    return judge("MNN", bool(version), found, todo, otherwise="problem")
+    return judge("MNN", version, f"{version[1]}, loads" if version else "does not load")
 
 
 def check_machine(machine: Machine) -> list[Check]:
     """CPU, cores, memory and disk."""
-    sets, cores, total = machine.instruction_sets, machine.logical_cores, machine.memory_total_bytes
-    known = {
-        "CPU": machine.cpu,
-        "Instruction sets": sets and ", ".join(sets),
-        "Cores": cores and f"{cores} usable, {machine.physical_cores or '?'} physical",
-    }
-    if sets == ():
-        known["Instruction sets"] = "none of those that matter here"
-    memory = f"of {total / GIB:.1f} GiB available" if total else "GiB available"
-    close = "close other programs: converting needs 2 GiB"
-    clean = "free 1 GiB: `labkit clean` shows what labkit keeps"
+    known, cores = machine.instruction_sets, machine.logical_cores
+    sets = None if known is None else ", ".join(known) or "none of those that matter here"
+    usable = f"{cores} usable, {machine.physical_cores or '?'} physical" if cores else None
+    memory = f"of {(machine.memory_total_bytes or 0) / GIB:.1f} GiB available"
     return [
-        *(judge(name, bool(found), found or UNREAD) for name, found in known.items()),
-        _check_space("Memory", machine.memory_available_bytes, 2 * GIB, memory, close),
-        _check_space("Disk", machine.disk_free_bytes, GIB, "GiB free for converted models", clean),
+        judge("CPU", True, machine.cpu),
+        judge("Instruction sets", True, sets),
+        judge("Cores", True, usable),
+        _space("Memory", machine.memory_available_bytes, 2, memory),
+        _space("Disk", machine.disk_free_bytes, 1, "GiB free for converted models"),
     ]
 
 
-def _check_space(name: str, free: int | None, needed: int, words: str, todo: str) -> Check:
-    if free is None:
-        return judge(name, False, UNREAD)
-    return judge(name, free >= needed, f"{free / GIB:.1f} {words}", todo, otherwise="warning")
+def _space(name: str, free: int | None, needed: int, words: str) -> Check:
+    gib = (free or 0) / GIB
+    return judge(name, gib >= needed, None if free is None else f"{gib:.1f} {words}")
 
 
 def check_lanes(machine: Machine, rows: Sequence[lanes.Status]) -> list[Check]:
     """Which lanes will work, and whether KleidiAI's kernels can run natively."""
     kleidiai = {"native": f"; {KLEIDIAI[machine.can_run_kleidiai]}"}
     return [
-        judge(f"Lane: {row.name}", row.works, row.found + kleidiai.get(row.name, ""), row.todo)
+        Check(
+            name=f"Lane: {row.name}",
+            status="ok" if row.works else "info",
+            found=row.found + kleidiai.get(row.name, ""),
+            todo=row.todo,
+        )
         for row in rows
     ]
 
 
 def check_builds(host: Host) -> Check:
     """For which targets MNN can be built here; learners can follow without."""
-    able = [
-        target
-        for target in plans.TARGETS
-        if not plans.plan("accelerated", target, host=host).missing
-    ]
-    unable = ", ".join(target for target in plans.TARGETS if target not in able)
-    found = (", ".join(able) or "for no target") + (f"; not {unable}" if unable else "")
-    todo = "to build one: labkit build accelerated --dry-run says what is missing"
-    return judge("Build MNN", "native" in able, found, todo)
+    missing = {name: plans.plan("accelerated", name, host=host).missing for name in plans.TARGETS}
+    able = [name for name in missing if not missing[name]]
+    unable = ", ".join(name for name in missing if missing[name])
+    found = f"{', '.join(able) or 'for no target'}{unable and f'; not {unable}'}"
+    return judge("Build MNN", "native" in able, found)
 
 
 def check_checkpoint() -> Check:
     """Whether the embedded checkpoint is whole."""
-    name, todo = "Embedded checkpoint", "git checkout -- data/mini-qwen2-vl brings it back"
     try:
         mini = checkpoints.resolve(checkpoints.MINI)
     except LabkitError as error:
-        return judge(name, False, str(error).partition("\n")[0], todo, otherwise="problem")
-    size = f"{mini.weights_bytes / 1e6:.1f} MB"
-    return judge(name, True, f"{mini.parameters / 1e6:.1f} million parameters, {size}")
+        return judge("Embedded checkpoint", False, str(error).partition("\n")[0])
+    millions, size = mini.parameters / 1e6, mini.weights_bytes / 1e6
+    return judge("Embedded checkpoint", True, f"{millions:.1f} million parameters, {size:.1f} MB")
 
 
 def check_browser(browser: Path | None) -> Check:
     """Whether the browser tests can run; learners do not need it."""
-    linux = platform.system() == "Linux"
-    todo = f"for the tests: {'sudo apt-get install chromium' if linux else 'install Chrome'}"
-    found = browser.name if browser else "no Chromium or Chrome"
-    return judge("Test browser", bool(browser), found, todo)
+    return judge("Test browser", browser, browser.name if browser else "no Chromium or Chrome")
 
 
 def examine() -> Report:
@@ -249,9 +240,14 @@ def examine() -> Report:
     return Report(machine=machine, checks=tuple(checks))
 
 
-@command("doctor", as_json("the findings"))
-def run(args: Namespace) -> int:
-    """Print the report; 1 if something stands in the way, else 0."""
+def doctor(*, json: bool = False) -> int:
+    """Print the report; 1 if something stands in the way, else 0.
+
+    Parameters
+    ----------
+    json
+        print the findings as JSON
+    """
     report = examine()
-    show(args, report.to_dict(), report)
+    show(json, report.to_dict(), report)
     return int(not report.ready)

@@ -1,29 +1,14 @@
 """``labkit bench`` and ``labkit report``: two ways to run, in pairs; instructions; a page."""
 
-import json
 import re
 import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 from labkit.bench.comparisons import COMPARISONS, PARTS
-from labkit.cli.shared import (
-    LANE,
-    MEMORY,
-    MODEL,
-    PRECISION,
-    RESULT,
-    THREADS,
-    as_json,
-    command,
-    flag,
-    listed,
-    number,
-    option,
-    path,
-    progress,
-    say,
-    show,
-)
+from labkit.cli.shared import LaneName, Level, progress, say, show
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -32,102 +17,114 @@ def _size(text: str) -> tuple[int, int]:
     raise ArgumentTypeError(f"expected HEIGHTxWIDTH in pixels, such as 112x112, received {text!r}")
 
 
-@command(
-    "bench",
-    MODEL,
-    option(
-        "--compare",
-        "which (default: what fits this machine)",
-        nargs="+",
-        choices=tuple(COMPARISONS),
-        metavar="NAME",
-    ),
-    option("--parts", "what to measure (default: all)", nargs="+", choices=PARTS, default=PARTS),
-    number("--pairs", 9, "pairs of each comparison, at least 9"),
-    THREADS,
-    PRECISION,
-    MEMORY,
-    option(
-        "--image",
-        "picture, multiples of 28 (default 112x112)",
-        type=_size,
-        default=(112, 112),
-        metavar="HxW",
-    ),
-    number("--prompt-tokens", 48, "length of the prompt"),
-    option(
-        "--checkpoint",
-        "what the model was converted from, for transformers (default mini)",
-        default="mini",
-    ),
-    path("--build", "DIR", "your own build of MNN, for the comparison 'build'"),
-    LANE,
-    flag("--count", "count instructions, not time, on each CPU of the ladder; emulated lane only"),
-    RESULT,
-    as_json("the result"),
-    epilog=listed("comparisons", COMPARISONS),
-)
-def bench(args: Namespace) -> None:
-    """Time in pairs, or count; print the result and keep it."""
+def bench(
+    *,
+    model: str = "mini",
+    compare: Annotated[Sequence[str] | None, COMPARISONS] = None,
+    parts: Annotated[Sequence[str], PARTS] = PARTS,
+    pairs: int = 9,
+    threads: int | None = None,
+    precision: Level = "normal",
+    memory: Level = "low",
+    image: Annotated[tuple[int, int], _size] = (112, 112),
+    prompt_tokens: int = 48,
+    checkpoint: str = "mini",
+    build: Path | None = None,
+    lane: LaneName = "native",
+    count: bool = False,
+    out: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Time in pairs, or count; print the result and keep it.
+
+    Parameters
+    ----------
+    compare : NAME
+        which (default: what fits this machine)
+    parts
+        what to measure (default: all)
+    pairs
+        pairs of each comparison, at least 9 (default %(default)s)
+    image : HxW
+        picture, multiples of 28 (default 112x112)
+    prompt_tokens
+        length of the prompt (default %(default)s)
+    checkpoint
+        what the model was converted from, for transformers (default %(default)s)
+    build : DIR
+        your own build of MNN, for the comparison 'build'
+    count
+        count instructions, not time, on each CPU of the ladder; emulated lane only
+    out : FILE
+        the result's file (default: a new one in labkit's results folder)
+    json
+        print the result as JSON
+    """
     from labkit.base import hardware
+    from labkit.base.errors import CountingFailed
     from labkit.bench import results
     from labkit.bench.measure import run
     from labkit.bench.plan import BenchPlan, default_comparisons, require_timed
     from labkit.engine import lanes
     from labkit.proof.ready import folder_of
 
-    if args.out:
-        results.require_free(args.out)
-    if args.count:
-        _count(args)
+    size: dict[str, Any] = {"image": image, "prompt_tokens": prompt_tokens}
+    if out:
+        results.require_free(out)
+    if count:
+        if lane != "emulated":
+            raise CountingFailed(
+                "instructions are counted in the emulated lane. "
+                "Type: labkit bench --lane emulated --count"
+            )
+        _count(model, parts, size, out, json)
         return
-    lane = lanes.Lane(name=args.lane, cpu=None if args.lane == "native" else "max")
-    require_timed(lane)
-    threads = args.threads or hardware.default_threads()
+    place = lanes.Lane(name=lane, cpu=None if lane == "native" else "max")
+    require_timed(place)
+    threads = threads or hardware.default_threads()
     plan = BenchPlan(
-        model=folder_of(args.model, on_stage=say),
-        comparisons=tuple(args.compare or default_comparisons(threads)),
-        parts=tuple(args.parts),
-        pairs=args.pairs,
-        image=args.image,
-        prompt_tokens=args.prompt_tokens,
+        model=folder_of(model, on_stage=say),
+        comparisons=tuple(compare or default_comparisons(threads)),
+        parts=tuple(parts),
+        pairs=pairs,
+        **size,
         threads=threads,
-        precision=args.precision,
-        memory=args.memory,
-        checkpoint=args.checkpoint,
-        lane=lane,
-        build=lanes.native(args.build).build,
+        precision=precision,
+        memory=memory,
+        checkpoint=checkpoint,
+        lane=place,
+        build=lanes.native(build).build,
     )
     with progress("pairs") as on_step:
         result = run(plan, on_step=on_step)
-    saved = results.save(result, args.out)
-    print(result.to_json() if args.json else f"{result}\n", end="")
+    saved = results.save(result, out)
+    print(result.to_json() if json else f"{result}\n", end="")
     print(f"{saved}\nAs a page: labkit report {saved} --out page.html", file=sys.stderr)
 
 
-def _count(args: Namespace) -> None:
+def _count(
+    model: str,
+    names: Sequence[str],
+    size: dict[str, Any],
+    out: Path | None,
+    as_json: bool,
+) -> None:
     """Executed instructions of each part, on each CPU of the ladder."""
     from labkit.arm import counting
     from labkit.arm.classes import CLASSES
     from labkit.arm.figures import top_functions
-    from labkit.base.errors import CountingFailed
+    from labkit.base.records import to_json
     from labkit.base.show import Table
     from labkit.bench import results
-    from labkit.model import parts
+    from labkit.model.parts import all_parts
     from labkit.proof.ready import folder_of
 
-    if args.lane != "emulated":
-        raise CountingFailed(
-            "instructions are counted in the emulated lane. "
-            "Type: labkit bench --lane emulated --count"
-        )
-    model = folder_of(args.model, on_stage=say)
-    every = parts.all_parts(model, image=args.image, prompt_tokens=args.prompt_tokens)
-    chosen = [part for part in every if part.name in args.parts]
+    every = all_parts(folder_of(model, on_stage=say), **size)
+    chosen = [part for part in every if part.name in names]
     rungs = counting.ladder(chosen, on_step=say)
     content = [rung.to_dict() for rung in rungs]
-    if args.out:
-        results.write(args.out, json.dumps(content, indent=1) + "\n")
+    if out:
+        results.write(out, to_json(content))
     text = ["Executed instructions of one forward pass on one thread. They are not time."]
     for place, part in enumerate(chosen):
         counts = {rung.label: rung.counts[place] for rung in rungs}
@@ -144,21 +141,24 @@ def _count(args: Namespace) -> None:
         text.append(f"{part.name}, {part.size}\n{table}")
         for label, c in counts.items():
             text.append(f"{part.name}, {label}: top functions\n{top_functions(c)}")
-    show(args, content, "\n\n".join(text))
+    show(as_json, content, "\n\n".join(text))
 
 
-@command(
-    "report",
-    path("results", "FILE", "what labkit bench wrote", nargs="+"),
-    path("--out", "PAGE", "the page; must not exist yet", required=True),
-    flag("--allow-mixed", "results of different machines, each in a section of its own"),
-)
-def report(args: Namespace) -> None:
-    """Write the page."""
-    from labkit.bench import results
+def report(results: Sequence[Path], *, out: Path, allow_mixed: bool = False) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    results : FILE
+        what labkit bench wrote
+    out : PAGE
+        the page; must not exist yet
+    allow_mixed
+        results of different machines, each in a section of its own
+    """
     from labkit.bench.report import page
+    from labkit.bench.results import read, require_free, write
 
-    results.require_free(args.out)
-    read = [results.read(file) for file in args.results]
-    results.write(args.out, page(read, allow_mixed=args.allow_mixed))
-    print(args.out)
+    require_free(out)
+    write(out, page(list(map(read, results)), allow_mixed=allow_mixed))
+    print(out)

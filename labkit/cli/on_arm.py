@@ -1,39 +1,36 @@
 """``labkit lane``, ``kleidiai`` and ``kernels``: where Arm code can run, and what of it does."""
 
-from argparse import Namespace
+from pathlib import Path
+from typing import Annotated
 
 from labkit.base.errors import LabkitError
 from labkit.base.show import Table
-from labkit.cli.shared import (
-    LANE,
-    MEMORY,
-    MODEL,
-    PRECISION,
-    as_json,
-    command,
-    flag,
-    number,
-    option,
-    path,
-    say,
-    show,
-)
+from labkit.cli.shared import LaneName, Level, say, show
 from labkit.engine import lane_setup, lanes
 
 
-@command(
-    "lane",
-    option("action", "what to do", choices=("status", "setup", "remove")),
-    option("name", "which lane to set up or remove", nargs="?", choices=("emulated",)),
-    as_json("the status"),
-)
-def lane(args: Namespace) -> None:
-    """Set up or remove the emulated lane if asked, and show both."""
-    if args.action != "status" and args.name is None:
-        raise LabkitError(f"expected the name of a lane. Type: labkit lane {args.action} emulated")
-    if args.action == "setup":
+def lane(
+    action: Annotated[str, ("status", "setup", "remove")],
+    name: Annotated[str | None, ("emulated",)] = None,
+    *,
+    json: bool = False,
+) -> None:
+    """Set up or remove the emulated lane if asked, and show both.
+
+    Parameters
+    ----------
+    action
+        what to do
+    name
+        which lane to set up or remove
+    json
+        print the status as JSON
+    """
+    if action != "status" and name is None:
+        raise LabkitError(f"expected the name of a lane. Type: labkit lane {action} emulated")
+    if action == "setup":
         lane_setup.setup_emulated(on_stage=say)
-    elif args.action == "remove":
+    elif action == "remove":
         say(f"freed {lane_setup.remove_emulated():,} bytes")
     rows = lanes.status()
     cells = [
@@ -45,51 +42,78 @@ def lane(args: Namespace) -> None:
         )
         for row in rows
     ]
-    show(args, rows, Table(("lane", "", "size", "what was found"), cells))
+    show(json, rows, Table(("lane", "", "size", "what was found"), cells))
 
 
-@command(
-    "kleidiai",
-    LANE,
-    option("--cpu", "the emulated CPU (default max)", choices=tuple(lanes.CPUS)),
-    path("--build", "DIR", "your own build of MNN (labkit build --python), in place of the wheel"),
-    MODEL,
-    flag("--off", "leave MNN's runtime hint unset, as MNN-LLM does"),
-    MEMORY,
-    PRECISION,
-    as_json("the report"),
-    epilog="Exits with 1 when KleidiAI does not run.",
-)
-def examine(args: Namespace) -> int:
-    """Print the report; 1 if KleidiAI does not run."""
-    from labkit.arm import kleidiai
+def kleidiai(
+    *,
+    lane: LaneName = "native",
+    cpu: Annotated[str | None, lanes.CPUS] = None,
+    build: Path | None = None,
+    model: str = "mini",
+    off: bool = False,
+    memory: Level = "low",
+    precision: Level = "normal",
+    json: bool = False,
+) -> int:
+    """Print the report; 1 if KleidiAI does not run.
+
+    Parameters
+    ----------
+    cpu
+        the emulated CPU (default max)
+    build : DIR
+        your own build of MNN (labkit build --python), in place of the wheel
+    off
+        leave MNN's runtime hint unset, as MNN-LLM does
+    json
+        print the report as JSON
+
+    Notes
+    -----
+    Exits with 1 when KleidiAI does not run.
+    """
+    from labkit.arm.kleidiai import examine
     from labkit.proof.ready import folder_of
 
-    report = kleidiai.examine(
-        folder_of(args.model, on_stage=say),
-        lanes.lane(args.lane, args.cpu, args.build),
-        hint=not args.off,
-        memory=args.memory,
-        precision=args.precision,
+    report = examine(
+        folder_of(model, on_stage=say),
+        lanes.lane(lane, cpu, build),
+        hint=not off,
+        memory=memory,
+        precision=precision,
         on_step=say,
     )
-    show(args, report.to_dict(), report)
+    show(json, report.to_dict(), report)
     return int(not report.running)
 
 
-@command(
-    "kernels",
-    option("action", "what to do", choices=("bench",)),
-    number("--rows", 64, "of the product"),
-    number("--outputs", 256, "of the product"),
-    number("--width", 1024, "of the product"),
-    as_json("counts and models"),
-)
-def kernels(args: Namespace) -> None:
-    """Measure, and print both tables with what they do not mean."""
+def kernels(
+    action: Annotated[str, ("bench",)],  # noqa: ARG001 - there is one so far
+    *,
+    rows: int = 64,
+    outputs: int = 256,
+    width: int = 1024,
+    json: bool = False,
+) -> None:
+    """Measure, and print both tables with what they do not mean.
+
+    Parameters
+    ----------
+    action
+        what to do
+    rows
+        of the product (default %(default)s)
+    outputs
+        of the product (default %(default)s)
+    width
+        of the product (default %(default)s)
+    json
+        print counts and models as JSON
+    """
     from labkit.kernels import report
 
-    measured = report.measure(args.rows, args.outputs, args.width, on_step=say)
+    measured = report.measure(rows, outputs, width, on_step=say)
     modelled = "Multiply-adds to a cycle, by llvm-mca: a static model, not a measurement."
     sections = [
         measured.label,
@@ -97,4 +121,4 @@ def kernels(args: Namespace) -> None:
         f"{modelled}\n{measured.models_table()}",
         *(f"Not here: {what}" for what in measured.missing),
     ]
-    show(args, measured.to_dict(), "\n\n".join(sections))
+    show(json, measured.to_dict(), "\n\n".join(sections))

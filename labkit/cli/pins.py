@@ -1,13 +1,12 @@
 """The releases that this project was run with, and those that are installed."""
 
 import sys
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
 
 def read_pins(
-    pyproject: Path, environment: Mapping[str, str] | None = None
+    pyproject: Path, environment: dict[str, str] | None = None
 ) -> dict[str, dict[str, str]]:
     """The pins of ``pyproject.toml`` that apply to one Python.
 
@@ -35,7 +34,7 @@ def read_pins(
         group: {
             pin.name: str(pin.specifier).removeprefix("==")
             for pin in map(Requirement, lines)
-            if pin.marker is None or pin.marker.evaluate(dict(environment or {}))
+            if pin.marker is None or pin.marker.evaluate(environment)
         }
         for group, lines in groups.items()
     }

@@ -20,7 +20,6 @@ import numpy as np
 
 from labkit.base.errors import ProbeError, QuestionError
 from labkit.inside.looks import Look, Reading, chosen
-from labkit.model import manifest
 from labkit.model.chat import Model
 from labkit.model.images import ImageLike
 from labkit.model.parts import Part, prompt_inputs, vision_inputs
@@ -229,7 +228,7 @@ class Probe(AbstractContextManager["Probe"]):
         return so_far()
 
     def _name(self, part: str) -> str:
-        return f"{manifest.kind(self.model.manifest.options[part])} in MNN"
+        return f"{self.model.manifest.kind(part)} in MNN"
 
     def _layers(self, file: str) -> int:
         return len(find_taps(self.model, file).queries)

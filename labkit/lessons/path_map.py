@@ -31,12 +31,17 @@ class Station:
     state: str  # a key of SIGNS
     words: str
 
+    @property
+    def sign(self) -> str:
+        """The mark that stands for the state."""
+        return SIGNS[self.state]
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PathMap(Shown):
     """What ``lessons.progress()`` shows."""
 
-    page: ClassVar = "path.html"
+    page: ClassVar = "path"
     progress: Progress
 
     @property
@@ -66,13 +71,9 @@ class PathMap(Shown):
             f"{len(self.progress.done & EXERCISES.keys())} of {len(EXERCISES)} exercises solved."
         )
 
-    def __str__(self) -> str:
-        rows = [f"  {SIGNS[s.state]} {s.notebook:<28} {s.words}" for s in self.stations]
-        return "\n".join([self.summary, *rows, *filter(None, [self.progress.note])])
-
     @property
     def table(self) -> Table:
         """The stations, each with a link to its notebook."""
         link = Markup('<a href="{0.notebook}.ipynb">{0.notebook:.2} {0.title}</a>')
-        rows = [(link.format(s), f"{SIGNS[s.state]} {s.words}") for s in self.stations]
+        rows = [(link.format(s), f"{s.sign} {s.words}") for s in self.stations]
         return Table(("Notebook", "Done"), rows)

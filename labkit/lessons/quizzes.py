@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from labkit.lessons import store
-from labkit.lessons.cards import Shown, inline, wrap
+from labkit.lessons.cards import Shown, inline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,20 +39,10 @@ class Quiz(Shown):
     A live notebook shows a widget, all else questions with folded answers.
     """
 
-    page: ClassVar = "quiz.html"
+    page: ClassVar = "quiz"
     id: str
     title: str
     questions: tuple[Question, ...]
-
-    def __str__(self) -> str:
-        blocks, answers = [self.title], ["Answers, explained"]
-        for number, question in enumerate(self.questions, 1):
-            lettered = list(zip("abcdef", question.options, strict=False))
-            options = [wrap(f"{letter}) {o.text}", indent="   ") for letter, o in lettered]
-            whys = [wrap(f"{number}{letter}) {o.verdict}", indent="   ") for letter, o in lettered]
-            blocks.append("\n".join([wrap(f"{number}. {question.text}"), *options]))
-            answers.append("\n".join(whys))
-        return "\n\n".join(blocks + answers).replace("`", "")
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, Any]:
         bundle = super()._repr_mimebundle_(**options)
@@ -70,9 +60,9 @@ def read_quiz(number: str, title: str, text: str) -> Quiz:
     """
     questions: list[Question] = []
     for head, below in entries(text):
-        if head.startswith(("+ ", "- ")):
-            option = Option(text=head[2:], why=below, right=head[0] == "+")
-            questions[-1].options.append(option)
+        sign, _, words = head.partition(" ")
+        if sign in ("+", "-"):
+            questions[-1].options.append(Option(text=words, why=below, right=sign == "+"))
         else:
             questions.append(Question(text=f"{head} {below}".strip()))
     return Quiz(id=number, title=title, questions=tuple(questions))
@@ -103,11 +93,8 @@ def make_widget(quiz: Quiz) -> Any:
         @traitlets.observe("solved")
         def _record(self, change: Any) -> None:
             if all(change["new"]):
-                note = store.record(quiz.id).note
-                words = (
-                    f"All {len(self.solved)} questions answered right: this quiz is done. {note}"
-                )
-                self.message = words.strip()
+                done = f"All {len(self.solved)} questions answered right: this quiz is done."
+                self.message = f"{done} {store.record(quiz.id).note}".strip()
 
     before = "You have finished this quiz before; it stays counted."
     return QuizWidget(message=before if quiz.id in store.load().done else "")

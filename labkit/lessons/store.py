@@ -1,10 +1,9 @@
 """Which exercises and quizzes are done, in one small file; what is unreadable is kept beside it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from labkit.base import files, paths
 from labkit.base.records import from_json, to_json
@@ -45,38 +44,34 @@ def load() -> Progress:
     except (ValueError, RecursionError):
         return _set_aside(_file())
     except Exception as error:  # noqa: BLE001 - no folder, no permission: the lesson goes on
-        note = (
-            f"Your progress could not be read ({type(error).__name__}: {error}). "
-            "`labkit doctor` looks at the folders."
+        return Progress(
+            note=f"Your progress could not be read ({type(error).__name__}: {error}). "
+            "`labkit doctor` looks at the folders.",
+            writable=False,
         )
-        return Progress(note=note, writable=False)
 
 
 def record(*numbers: str) -> Progress:
     """Add what is done now; returns all that is done, with a note if it could not be saved."""
-    return _change(lambda before: replace(before, done=before.done.union(numbers)))
+    before = load()
+    return _changed(before, done=before.done.union(numbers))
 
 
 def reset(lesson: str = "") -> Progress:
     """Take back what is done of one lesson, or of all; `restore` can undo it."""
-
-    def taken_back(before: Progress) -> Progress:
-        gone = frozenset(number for number in before.done if number.startswith(lesson))
-        return replace(before, done=before.done - gone, reset=before.reset | gone)
-
-    return _change(taken_back)
+    before = load()
+    gone = {number for number in before.done if number.startswith(lesson)}
+    return _changed(before, done=before.done - gone, reset=before.reset | gone)
 
 
 def restore() -> Progress:
     """Bring back all that was reset; what was done since stays."""
-    return _change(
-        lambda before: replace(before, done=before.done | before.reset, reset=frozenset())
-    )
-
-
-def _change(make: Callable[[Progress], Progress]) -> Progress:
     before = load()
-    after = make(before)
+    return _changed(before, done=before.done | before.reset, reset=frozenset())
+
+
+def _changed(before: Progress, **change: Any) -> Progress:
+    after = replace(before, **change)
     if before.writable and after != before:
         try:
             files.write(_file(), _text(after))
@@ -104,10 +99,9 @@ def _read(text: bytes) -> Progress:
 
 
 def _text(progress: Progress) -> str:
-    done = sorted(progress.done)
-    exercises, quizzes = (tuple(n for n in done if ("." in n) is dot) for dot in (True, False))
-    reset = tuple(sorted(progress.reset))
-    return to_json(Saved(schema=2, exercises=exercises, quizzes=quizzes, reset=reset))
+    exercises = {number for number in progress.done if "." in number}
+    kinds = {"exercises": exercises, "quizzes": progress.done - exercises, "reset": progress.reset}
+    return to_json({"schema": 2, **{kind: sorted(numbers) for kind, numbers in kinds.items()}})
 
 
 def _set_aside(path: Path) -> Progress:
@@ -115,14 +109,13 @@ def _set_aside(path: Path) -> Progress:
     try:
         kept = path.rename(next(name for name in names if not name.exists()))
     except OSError as error:
-        note = (
-            f"{path} is not a readable progress file and could not be set aside ({error}). "
-            "Move it away by hand."
+        return Progress(
+            note=f"{path} is not a readable progress file and could not be set aside ({error}). "
+            "Move it away by hand.",
+            writable=False,
         )
-        return Progress(note=note, writable=False)
-    note = (
-        f"Expected a progress file at {path}, received something unreadable "
+    return Progress(
+        note=f"Expected a progress file at {path}, received something unreadable "
         "(an interrupted copy, or another version's file). It is kept, unchanged, "
         f"as {kept.name} beside it; your progress is counted anew from here."
     )
-    return Progress(note=note)

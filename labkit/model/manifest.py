@@ -51,10 +51,10 @@ class Manifest:
         """Size of the model's files."""
         return sum(file.bytes for file in self.files.values())
 
-
-def kind(bits: int) -> str:
-    """What weights of so many bits are: ``"int4"``, ``"int8"``, ``"float16"``."""
-    return "float16" if bits == 16 else f"int{bits}"
+    def kind(self, option: str) -> str:
+        """What such weights are (``"weight_bits"``, ``"vision_bits"``): ``"int4"``, ``"float16"``."""
+        bits = self.options[option]
+        return "float16" if bits == 16 else f"int{bits}"
 
 
 def describe_files(folder: Path) -> dict[str, File]:

@@ -17,8 +17,7 @@ from labkit.base.stats import wilson
 from labkit.proof.pointing import inside, tokens_of
 from labkit.world.chance import random_scene
 from labkit.world.drawing import render
-from labkit.world.scenes import SIZES, Scene
-from labkit.world.sprites import NAMES
+from labkit.world.scenes import NAMES, Scene
 
 Features = Callable[[Any], np.ndarray]
 BACKGROUND = "background"
@@ -48,8 +47,7 @@ def single_objects(count: int, *, seed: int) -> list[Scene]:
     """Pictures of one emoji at a random place, size and background; every kind in turn."""
     scenes = []
     for number in range(count):
-        rng = np.random.default_rng([seed, number])
-        scene = random_scene(rng, SIZES[int(rng.integers(len(SIZES)))])
+        scene = random_scene(np.random.default_rng([seed, number]))
         alone = replace(scene.objects[0], name=NAMES[number % len(NAMES)])
         scenes.append(replace(scene, objects=(alone,)))
     return scenes
@@ -79,8 +77,9 @@ def _fitted(features: np.ndarray, kinds: np.ndarray) -> Any:
 
 
 def _score(name: str, labels: Sequence[str], truth: np.ndarray, taken: np.ndarray) -> Classified:
-    matrix = np.zeros((len(labels), len(labels)), int)
-    np.add.at(matrix, (truth, taken), 1)
+    from sklearn.metrics import confusion_matrix
+
+    matrix = confusion_matrix(truth, taken, labels=range(len(labels)))
     return Classified(name=name, labels=tuple(labels), matrix=matrix)
 
 
@@ -98,14 +97,14 @@ def classify(
     train, held_out
         Scenes of one object each, and their features from `gather`.
     """
-    (seen, kinds), (unseen, truth) = (
-        (
-            np.stack([tokens.mean(axis=0) for tokens in features]),
-            np.array([NAMES.index(scene.objects[0].name) for scene in scenes]),
-        )
-        for scenes, features in (train, held_out)
-    )
-    return _score(name, NAMES, truth, _fitted(seen, kinds).predict(unseen))
+    unseen, truth = _pooled(*held_out)
+    return _score(name, NAMES, truth, _fitted(*_pooled(*train)).predict(unseen))
+
+
+def _pooled(scenes: Sequence[Scene], features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of each picture's visual tokens, and the number of its object's kind."""
+    kinds = [NAMES.index(scene.objects[0].name) for scene in scenes]
+    return np.stack([tokens.mean(axis=0) for tokens in features]), np.array(kinds)
 
 
 class TokenProbe:

@@ -15,7 +15,6 @@ import numpy as np
 from labkit.base.show import Table
 from labkit.inside.reference import Reference
 from labkit.model.chat import Model
-from labkit.model.manifest import kind
 from labkit.world.chance import Question, has_held_out_pair, random_question, random_scene
 from labkit.world.drawing import render
 from labkit.world.scenes import Scene
@@ -101,9 +100,9 @@ def held_out_cases(count: int) -> list[Case]:
 
 def score_model(model: Model, cases: Iterable[Case]) -> Score:
     """Ask a converted model every question, through MNN-LLM, one after the other."""
-    kinds = {name: kind(model.manifest.options[name]) for name in ("weight_bits", "vision_bits")}
+    weights, vision = map(model.manifest.kind, ("weight_bits", "vision_bits"))
     return Score(
-        engine="MNN {weight_bits} (vision {vision_bits})".format(**kinds),
+        engine=f"MNN {weights} (vision {vision})",
         outcomes=tuple(_outcome(case, _said(model, case)) for case in cases),
     )
 
@@ -130,11 +129,12 @@ def _said(model: Model | Reference, case: Case) -> str:
 
 
 def _outcome(case: Case, answered: str) -> Outcome:
+    asked = case.question
     return Outcome(
-        task=case.question.task,
+        task=asked.task,
         held_out_pair=case.held_out_pair,
-        question=case.question.text,
-        expected=case.question.answer,
+        question=asked.text,
+        expected=asked.answer,
         answered=answered,
     )
 
@@ -142,26 +142,18 @@ def _outcome(case: Case, answered: str) -> Outcome:
 def _right(reference: Reference, cases: list[Case]) -> list[bool]:
     """Whether every token of each case's answer is the likeliest after those before it."""
     torch = reference.torch
-    pad = torch.nn.utils.rnn.pad_sequence
     inputs = [reference.inputs(render(c.scene), c.question.text) for c in cases]
-    prompts = [given["input_ids"][0] for given in inputs]
-    answers = [
-        torch.tensor(reference.tokenizer(c.question.answer + "<|im_end|>")["input_ids"])
-        for c in cases
-    ]
-    rows = [torch.cat(pair) for pair in zip(prompts, answers, strict=True)]
+    prompts = [given.pop("input_ids")[0].tolist() for given in inputs]
+    answers = reference.tokenizer([f"{c.question.answer}<|im_end|>" for c in cases])["input_ids"]
+    rows = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+    batch = reference.tokenizer.pad({"input_ids": rows}, padding_side="right", return_tensors="pt")
+    for name in ("pixel_values", "image_grid_thw"):
+        batch[name] = torch.cat([given[name] for given in inputs])
     with torch.no_grad():
-        logits = reference.model(
-            input_ids=pad(rows, batch_first=True),
-            attention_mask=pad([torch.ones_like(row) for row in rows], batch_first=True),
-            pixel_values=torch.cat([given["pixel_values"] for given in inputs]),
-            image_grid_thw=torch.cat([given["image_grid_thw"] for given in inputs]),
-        ).logits
+        likeliest = reference.model(**batch).logits.argmax(-1).tolist()
     return [
-        torch.equal(likeliest[len(prompt) - 1 : len(row) - 1], answer)
-        for likeliest, prompt, row, answer in zip(
-            logits.argmax(-1), prompts, rows, answers, strict=True
-        )
+        taken[len(prompt) - 1 : len(row) - 1] == answer
+        for taken, prompt, row, answer in zip(likeliest, prompts, rows, answers, strict=True)
     ]
 
 

@@ -5,8 +5,6 @@ first stage that departs is where the conversion went wrong; everything after it
 only a consequence.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,14 +104,9 @@ class Parity:
                 "if that departs too, the exporter and the checkpoint do not fit together."
             )
 
-    def to_dict(self) -> dict[str, Any]:
-        """For the manifest."""
-        content: dict[str, Any] = msgspec.to_builtins(self)
-        return content
-
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Parity:
-        """From the manifest."""
+    def from_dict(cls, content: dict[str, Any]) -> "Parity":
+        """From the manifest, which has it as ``dataclasses.asdict`` gives it."""
         return msgspec.convert(content, cls)
 
     def __str__(self) -> str:
@@ -209,22 +202,17 @@ def compare(
             expected, answer = reference.stages(image, question), model.ask(image, question)
             computed = vision_stages(model, image) | {"first_logits": answer.first_logits}
             measured.append([_apart(stage, expected[stage], computed[stage]) for stage in MEANING])
-            original = reference.ask(image, question).text
-            answers.append(
-                AnswerParity(question=question, original=original, converted=answer.text)
-            )
+            texts = {"original": reference.ask(image, question).text, "converted": answer.text}
+            answers.append(AnswerParity(question=question, **texts))
     near, far = np.array(measured).transpose(2, 0, 1)  # each (cases, stages)
     vision_bits, weight_bits = (model.manifest.options[n] for n in ("vision_bits", "weight_bits"))
     bits = dict.fromkeys(MEANING, vision_bits)
     bits["first_logits"] = min(vision_bits, weight_bits)  # they inherit the vision tower's error
+    # Unlike Python's min and max, NumPy's keep a NaN.
+    worst = zip(bits.items(), near.min(axis=0).tolist(), far.max(axis=0).tolist(), strict=True)
     stages = tuple(
-        StageParity(
-            stage=stage,
-            cosine=float(near[:, number].min()),  # unlike Python's min and max, these keep a NaN
-            max_error=float(far[:, number].max()),
-            least_cosine=LEAST_COSINE[stage][bits[stage]],
-        )
-        for number, stage in enumerate(MEANING)
+        StageParity(stage=stage, cosine=c, max_error=e, least_cosine=LEAST_COSINE[stage][n])
+        for (stage, n), c, e in worst
     )
     return Parity(stages=stages, answers=tuple(answers))
 

@@ -16,8 +16,7 @@ from labkit.inside.probes import Probe
 from labkit.model.vision import FACTOR
 from labkit.proof.evaluate import Case
 from labkit.world.drawing import render
-from labkit.world.scenes import Scene
-from labkit.world.sprites import NAMES
+from labkit.world.scenes import NAMES, Scene
 from labkit.world.words import plural
 
 SUPERVISED = ((1, 0), (2, 0))
@@ -62,7 +61,8 @@ class Pointing:
         not see.
         """
         rest = self.hits[layer, head, 1::2]
-        return int(rest.sum()), rest.size, *wilson(int(rest.sum()), rest.size)
+        hits = int(rest.sum())
+        return hits, rest.size, *wilson(hits, rest.size)
 
 
 def tokens_of(scene: Scene) -> tuple[int, int]:
@@ -75,8 +75,7 @@ def inside(scene: Scene, name: str) -> np.ndarray:
     by row.
     """
     rows, cols = tokens_of(scene)
-    row, col = np.divmod(np.arange(rows * cols), cols)
-    y, x = (row + 0.5) * FACTOR, (col + 0.5) * FACTOR
+    y, x = (np.indices((rows, cols)).reshape(2, -1) + 0.5) * FACTOR
     within = np.zeros(rows * cols, bool)
     for o in scene.named(name):
         within |= (o.x <= x) & (x < o.x + o.side) & (o.y <= y) & (y < o.y + o.side)

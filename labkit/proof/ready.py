@@ -6,14 +6,13 @@
 """
 
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from labkit.base import paths
-from labkit.base.command import Stage
+from labkit.base.command import OnStage
 from labkit.base.errors import ModelError
 from labkit.model import checkpoints, manifest
 from labkit.model.chat import Answer, Model
@@ -30,11 +29,11 @@ def _parity(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
 
     report = compare(folder, checkpoint)
     report.require()
-    return report.to_dict()
+    return asdict(report)
 
 
 def convert_checked(
-    plan: ConversionPlan, *, on_stage: Callable[[Stage], None] | None = None, replace: bool = False
+    plan: ConversionPlan, *, on_stage: OnStage = None, replace: bool = False
 ) -> Manifest:
     """Carry out a plan, and compare the result with the original before it gets its name.
 
@@ -49,7 +48,7 @@ def convert_checked(
 def cached(
     source: str = checkpoints.MINI,
     *,
-    on_stage: Callable[[Stage], None] | None = None,
+    on_stage: OnStage = None,
     **options: Any,
 ) -> Path:
     """A converted model of a checkpoint in the cache folder; converted once, and again when the
@@ -77,9 +76,7 @@ def cached(
     return plan.out
 
 
-def folder_of(
-    source: str | Path = checkpoints.MINI, on_stage: Callable[[Stage], None] | None = None
-) -> Path:
+def folder_of(source: str | Path = checkpoints.MINI, on_stage: OnStage = None) -> Path:
     """The folder of a converted model: ``"mini"`` is the embedded checkpoint, converted once and
     kept in the cache.
     """
@@ -89,7 +86,7 @@ def folder_of(
 def open_model(
     source: str | Path = checkpoints.MINI,
     *,
-    on_stage: Callable[[Stage], None] | None = None,
+    on_stage: OnStage = None,
     **options: Any,
 ) -> Model:
     """Open a model for questions.

@@ -14,7 +14,15 @@ left edges) has the answer `None` and is never asked in training or scoring.
 from itertools import pairwise, permutations
 
 from labkit.world.scenes import MOST, Placed, Scene
-from labkit.world.words import NUMBERS, RELATIONS, TASKS, article, check_subject, listed, sentence
+from labkit.world.words import (
+    NUMBERS,
+    RELATIONS,
+    article,
+    check_question,
+    listed,
+    sentence,
+    understand,
+)
 
 ZONES = (
     ("top left", "top", "top right"),
@@ -37,18 +45,26 @@ def true_answer(scene: Scene, task: str, subject: str | None = None) -> str | No
 
     Raises
     ------
-    KeyError
-        If there is no such task.
-    ValueError
-        If the task asks about one object and none was named.
+    SceneError
+        If there is no such task, or it asks about one object and none was named.
     """
-    if task not in TASKS:
-        raise KeyError(f"{task!r} is not one of the tasks: {', '.join(TASKS)}")
-    check_subject(task, subject)
+    check_question(task, subject)
     if not 0 < len(scene.objects) <= MOST:
         return None
     words = _answer(scene, task, scene.named(subject))
     return sentence(words) if words else None
+
+
+def judge(scene: Scene, question: str, text: str) -> tuple[str, str]:
+    """What the world's rules say about an answer: a word and a sentence."""
+    meaning = understand(question)
+    if meaning is None:
+        return "Your own words", "The rules of this world know no answer to compare with."
+    right = true_answer(scene, *meaning)
+    if right is None:
+        return "Open", "The rules leave this open: as the scene stands, no answer is beyond doubt."
+    verdict = "Right" if text.strip() == right else "Wrong"
+    return verdict, f"By the rules of this world the answer is “{right}”"
 
 
 def _answer(scene: Scene, task: str, copies: list[Placed]) -> str | None:

@@ -2,21 +2,19 @@
 
 from bisect import bisect
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
+from itertools import combinations, islice
 
 import numpy as np
 
 from labkit.world.answers import true_answer
 from labkit.world.drawing import PATTERNS
-from labkit.world.scenes import MAX_SIDE, MIN_SIDE, SIZES, Background, Placed, Scene
-from labkit.world.sprites import NAMES
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, NAMES, SIZES, Background, Placed, Scene
 from labkit.world.words import RELATIONS, WORDINGS, needs_subject, wording
 
 PAIRS = tuple(combinations(NAMES, 2))
 HELD_OUT_PAIRS = frozenset(
-    frozenset(PAIRS[i])
-    for i in np.random.default_rng(20).permutation(len(PAIRS))[: len(PAIRS) // 10]
+    map(frozenset, np.random.default_rng(20).permutation(PAIRS)[: len(PAIRS) // 10].tolist())
 )
 """One pair in ten: these two objects never stand together in a training scene."""
 WEIGHTS = {"describe": 4, "relation": 6, "is_there": 5, "how_many": 3, "which": 3, "where": 5}
@@ -54,65 +52,65 @@ def random_scene(
     held_out
         False: no held-out pair (training). True: at least one. None: as it comes.
     """
-    size = size or SIZES[rng.integers(len(SIZES))]
+    height, width = size or SIZES[rng.integers(len(SIZES))]
+    empty = Scene(height=height, width=width)
     names = _names(rng, held_out)
     # Most pairs are beyond doubt: side by side, or one above the other.
     place = _place_pair if len(names) == 2 and rng.random() < 0.7 else _place
-    objects = tuple(place(rng, size, names))
-    height, width = size
-    return Scene(height=height, width=width, objects=objects, background=random_background(rng))
-
-
-def _some(rng: np.random.Generator, count: int) -> list[str]:
-    return [NAMES[i] for i in rng.choice(len(NAMES), count, replace=False)]
+    objects = tuple(place(rng, empty.size, names))
+    return replace(empty, objects=objects, background=random_background(rng))
 
 
 def _names(rng: np.random.Generator, held_out: bool | None) -> list[str]:
     """Names of the objects of one scene: singles, pairs, more, or several of one kind."""
+
+    def some(count: int) -> list[str]:
+        return list(map(str, rng.choice(NAMES, count, replace=False)))
+
     if held_out:
-        pairs = sorted(map(sorted, HELD_OUT_PAIRS))
-        names = pairs[rng.integers(len(pairs))]
-        names += [name for name in _some(rng, rng.choice([0, 0, 1, 2])) if name not in names]
+        names = rng.choice(sorted(map(sorted, HELD_OUT_PAIRS))).tolist()
+        names += [name for name in some(rng.choice([0, 0, 1, 2])) if name not in names]
     elif (case := rng.random()) < 0.30:  # several of one kind, maybe others beside them
-        kind, *others = _some(rng, 3)
+        kind, *others = some(3)
         copies = int(rng.integers(2, 5))
         names = [kind] * copies + others[: rng.integers(0, min(3, 5 - copies))]
     else:
-        names = _some(rng, 1 + bisect((0.38, 0.68, 0.88), case))
+        names = some(1 + bisect((0.38, 0.68, 0.88), case))
     if held_out is False and has_held_out_pair(set(names)):
         return _names(rng, held_out)
-    return [names[i] for i in rng.permutation(len(names))]
+    return list(map(str, rng.permutation(names)))
 
 
 def _place_pair(rng: np.random.Generator, size: tuple[int, int], names: list[str]) -> list[Placed]:
-    height, width = size
+    width, height = size
     across = rng.random() < (0.5 if height == width else 0.8 if width > height else 0.2)
     placed = []
     for name, third in zip(names, (0.27, 0.73), strict=True):
         side = int(rng.integers(MIN_SIDE, MAX_SIDE + 1))
         middle = third + rng.uniform(-0.06, 0.06), rng.uniform(0.25, 0.75)
-        corner = np.multiply(middle if across else middle[::-1], (width, height)) - side / 2
-        x, y = np.clip(corner, 0, (width - side, height - side)).astype(int).tolist()
-        placed.append(Placed(name=name, x=x, y=y, side=side))
+        x, y = np.floor(np.multiply(middle if across else middle[::-1], size) - side / 2)
+        placed.append(Placed(name=name, x=x, y=y, side=side).within(size))
     return placed
 
 
-def _place(rng: np.random.Generator, size: tuple[int, int], names: list[str]) -> list[Placed]:
-    """Anywhere, as long as no two overlap by more than a sliver."""
-    largest = MAX_SIDE
-    while True:
-        placed: list[Placed] = []
-        for name in names:
-            for _ in range(12):
-                side = int(rng.integers(MIN_SIDE, largest + 1))
-                x, y = (int(rng.integers(0, length - side + 1)) for length in reversed(size))
-                new = Placed(name=name, x=x, y=y, side=side)
-                if all(new.room(old, share=0.9) >= 0 for old in placed):
-                    placed.append(new)
-                    break
-        if len(placed) == len(names):
-            return placed
-        largest = max(MIN_SIDE, largest - 4)
+def _place(
+    rng: np.random.Generator, size: tuple[int, int], names: list[str], largest: int = MAX_SIDE
+) -> list[Placed]:
+    """Anywhere, as long as no two overlap by more than a sliver; smaller if they do not fit."""
+
+    def anywhere(name: str) -> Placed:
+        side = int(rng.integers(MIN_SIDE, largest + 1))
+        x, y = (int(rng.integers(0, length - side + 1)) for length in size)
+        return Placed(name=name, x=x, y=y, side=side)
+
+    placed: list[Placed] = []
+    for name in names:
+        tries = (anywhere(name) for _ in range(12))
+        free = (o for o in tries if all(o.room(old, share=0.9) >= 0 for old in placed))
+        placed.extend(islice(free, 1))
+    if len(placed) == len(names):
+        return placed
+    return _place(rng, size, names, max(MIN_SIDE, largest - 4))
 
 
 def random_background(rng: np.random.Generator) -> Background:
@@ -122,7 +120,7 @@ def random_background(rng: np.random.Generator) -> Background:
     return Background(
         colour=tuple(colour.tolist()),
         second=tuple(second.tolist()),
-        pattern=list(PATTERNS)[rng.integers(len(PATTERNS))] if rng.random() < 0.7 else "plain",
+        pattern=str(rng.choice([*PATTERNS])) if rng.random() < 0.7 else "plain",
         period=int(rng.integers(8, 33)),
         seed=int(rng.integers(1 << 30)),
     )
@@ -132,13 +130,12 @@ def random_question(rng: np.random.Generator, scene: Scene) -> Question:
     """One question with one right answer about this scene."""
     weights = np.array([*WEIGHTS.values()], float)
     while True:
-        task = [*WEIGHTS][rng.choice(len(WEIGHTS), p=weights / weights.sum())]
-        kinds = scene.kinds
-        subject: str | None = kinds[rng.integers(len(kinds))]
+        task = str(rng.choice([*WEIGHTS], p=weights / weights.sum()))
+        subject: str | None = str(rng.choice(scene.kinds))
         if task == "relation":
-            task = [*RELATIONS][rng.integers(len(RELATIONS))]
+            task = str(rng.choice([*RELATIONS]))
         elif task == "is_there" and rng.random() < 0.5:
-            subject = NAMES[rng.integers(len(NAMES))]
+            subject = str(rng.choice(NAMES))
         elif not needs_subject(task):
             subject = None
         answer = true_answer(scene, task, subject)

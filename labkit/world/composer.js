@@ -272,7 +272,7 @@ function render({ model, el }) {
     Object.assign(question, change);
     const { task, variant, own } = question;
     for (const node of chips.children) node.setAttribute("aria-pressed", String(!own && node.dataset.task === task));
-    subject.disabled = !library.tasks.find((kind) => kind.task === task).subject;
+    subject.disabled = "" in library.wordings[task]; // a task that is about no object
     const questions = library.wordings[task][subject.disabled ? "" : subject.value] ?? [""];
     if (!own) words.value = questions[variant % questions.length];
   }
@@ -352,7 +352,7 @@ function render({ model, el }) {
       const attributes = { class: "lc-sprite", "data-name": name, title: `Add: ${name}`, click: () => tell("add", { name }) };
       return make("button", attributes, image, make("span", {}, name));
     }));
-    chips.replaceChildren(...content.tasks.map(({ task, label }) => {
+    chips.replaceChildren(...Object.entries(content.labels).map(([task, label]) => {
       const click = () => { question = { task, variant: 0, own: false }; showSubjects(); };
       return make("button", { type: "button", class: "lc-chip", "data-task": task, click }, label);
     }));

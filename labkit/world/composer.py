@@ -20,12 +20,11 @@ from PIL import Image
 
 from labkit.base.errors import LabkitError, SceneError
 from labkit.base.show import data_url, enlarged
-from labkit.world.asking import LABELS, facts, judge, wordings
-from labkit.world.drawing import render
-from labkit.world.scenes import MAX_SIDE, MIN_SIDE, MOST, SIZES, Scene
-from labkit.world.sprites import NAMES, SPRITES
-from labkit.world.staging import BACKGROUNDS, FULL, STEPS, Stage, in_words, stage_of
-from labkit.world.words import TASKS, needs_subject, wording
+from labkit.world.answers import judge
+from labkit.world.drawing import SPRITES, render
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, MOST, NAMES, Scene
+from labkit.world.staging import BACKGROUNDS, FULL, PICTURES, STEPS, Stage, in_words, stage_of
+from labkit.world.words import LABELS, wording, wordings
 
 SCALE = 3  # screen pixels per picture pixel
 _STEPS_KEPT = 100
@@ -40,7 +39,7 @@ class Composer(anywidget.AnyWidget):
     ask
         Called as ``ask(picture, question, on_text=piece_arrived)``, for example ``model.ask``.
         The picture is a PIL image; the result carries ``.text`` and, where known,
-        ``.tokens``, ``.visual_tokens`` and ``.times``.
+        ``.tokens``, ``.visual_tokens`` and ``.times`` (as `facts` shows them).
     scene
         What to start with; an empty picture if None. One that the world cannot hold is a
         SceneError.
@@ -48,8 +47,8 @@ class Composer(anywidget.AnyWidget):
         Size in pixels of the empty picture; one of `labkit.world.scenes.SIZES`.
     """
 
-    _esm = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
-    _css = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+    _esm = Path(__file__).with_suffix(".js")
+    _css = Path(__file__).with_suffix(".css")
 
     # The scene as drawn in the browser, written here only: `scene` is the one to use.
     stage = traitlets.Dict().tag(sync=True)
@@ -65,10 +64,10 @@ class Composer(anywidget.AnyWidget):
     ) -> None:
         self._ask = ask
         self._gate = threading.RLock()  # commands may arrive in another thread than the cell's
-        self._stage = stage_of(scene or Scene(height=height, width=width, objects=()))
+        self._stage = stage_of(scene or Scene(height=height, width=width))
         self._past: deque[Stage] = deque(maxlen=_STEPS_KEPT)
         self._gesture: object = None
-        self._ticks = self._revision = 0
+        self._ticks, self._revision = itertools.count(), 0
         self._idle = threading.Event()  # set while no answer is on its way
         self._idle.set()
         # The latest, as `ask` returned it; None before the first, and after a failed one.
@@ -129,20 +128,11 @@ class Composer(anywidget.AnyWidget):
         The tasks ``"describe"`` and ``"which"`` need no subject. An unknown task or a missing
         subject is a SceneError, and so is another answer that is still on its way.
         """
-        if task not in TASKS:
-            raise SceneError(
-                f"{task!r} is not one of the tasks. Choose one of: {', '.join(TASKS)}."
-            )
-        if needs_subject(task) and subject not in NAMES:
-            raise SceneError(
-                f"The task {task!r} asks about one object, but {subject!r} came. "
-                "Give the name of one, such as 'cat'."
-            )
         return self.ask_words(wording(task, subject))
 
     def ask_words(self, question: str) -> Any:
         """Ask in your own words and wait for the answer. Raises what `ask` raises."""
-        return self._run(*self._begin(question))
+        return self._answer(*self._begin(question))
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for a question asked in the browser; False if it is still unanswered."""
@@ -166,39 +156,34 @@ class Composer(anywidget.AnyWidget):
                     "Wait for it, then ask again."
                 )
             self._idle.clear()
-            self.answer = None
-            self.reply = {
-                "run": self.reply["run"] + 1,
-                "status": "thinking",
-                "question": question,
-                "revision": self._revision,
-            }
+            run = self.reply["run"] + 1
+            asked = {"question": question, "revision": self._revision}
+            self.reply = {"run": run, "status": "thinking", **asked}
             return question, self.scene
 
-    def _run(self, question: str, scene: Scene) -> Any:
+    def _answer(self, question: str, scene: Scene) -> Any:
         numbers = itertools.count()
 
         def piece(text: str) -> None:
-            with self._gate:
-                place = {"run": self.reply["run"], "index": next(numbers)}
-                self.send({"kind": "piece", **place, "text": text})
+            place = {"run": self.reply["run"], "index": next(numbers)}
+            self.send({"kind": "piece", **place, "text": text})
 
+        self.answer = None
+        result: dict[str, Any] = {}
         try:
-            answer = self._ask(render(scene), question, on_text=piece)
-            text = str(getattr(answer, "text", answer))
+            self.answer = self._ask(render(scene), question, on_text=piece)
+            text = str(getattr(self.answer, "text", self.answer))
             word, because = judge(scene, question, text)
-            seen = {"text": text, "facts": facts(answer), "verdict": word, "because": because}
-            self._finish(answer, status="done", **seen)
+            seen = {"verdict": word, "because": because, "facts": facts(self.answer)}
+            result = {"status": "done", "text": text, **seen}
         except BaseException as error:  # also an interrupt must set the Ask button free again
-            self._finish(None, status="failed", error=str(error).strip() or type(error).__name__)
+            result = {"status": "failed", "error": str(error).strip() or type(error).__name__}
             raise
-        return answer
-
-    def _finish(self, answer: Any, **result: Any) -> None:
-        with self._gate:
-            self.answer = answer
-            self.reply = {**self.reply, **result}
-            self._idle.set()
+        finally:
+            with self._gate:
+                self.reply = {**self.reply, **result}
+                self._idle.set()
+        return self.answer
 
     # ---- talking with the browser
 
@@ -206,12 +191,11 @@ class Composer(anywidget.AnyWidget):
         """What the browser shows: the state; as RGBA, the model's picture and the bare ground."""
         scenes = {"picture": self.scene, "ground": self._stage.ground}
         pixels = {name: render(s).convert("RGBA").tobytes() for name, s in scenes.items()}
-        numbers = {"tick": self._ticks, "revision": self._revision, "undo": len(self._past)}
+        numbers = {"tick": next(self._ticks), "revision": self._revision, "undo": len(self._past)}
         return {**self._stage.state(), **pixels, **numbers, "notice": notice}
 
     def _tell(self, notice: str) -> None:
         with self._gate:
-            self._ticks += 1
             self.stage = self._shown(notice)
 
     def _send_library(self) -> None:
@@ -220,12 +204,9 @@ class Composer(anywidget.AnyWidget):
                 "kind": "library",
                 "model": self.model_id,
                 "sprites": {n: data_url((SPRITES / f"{n}.png").read_bytes()) for n in NAMES},
-                "tasks": [
-                    {"task": task, "label": LABELS[task], "subject": needs_subject(task)}
-                    for task in TASKS
-                ],
+                "labels": LABELS,
                 "wordings": wordings(),
-                "sizes": {f"{w} × {h}": {"height": h, "width": w} for h, w in SIZES},
+                "sizes": PICTURES,
                 "backgrounds": list(BACKGROUNDS),
                 "limits": {"most": MOST, "smallest": MIN_SIDE, "largest": MAX_SIDE, "full": FULL},
             }
@@ -233,8 +214,18 @@ class Composer(anywidget.AnyWidget):
 
     def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:
         """One command from the browser; whatever is wrong with it is said in the widget."""
+        do, how = content.get("do"), {name: content[name] for name in content if name != "do"}
         try:
-            self._obey(**content)
+            if do == "hello":
+                self._send_library()
+            elif do == "ask":
+                asked = self._begin(str(how["question"]))
+                # A thread of its own: pieces reach the browser while the kernel serves others.
+                threading.Thread(target=self._answer_quietly, args=asked, daemon=True).start()
+            elif do == "undo":
+                self.undo()
+            else:
+                self.do(str(do), **how)
         except LabkitError as error:
             self._tell(str(error))
         except (KeyError, TypeError, ValueError) as error:
@@ -243,22 +234,10 @@ class Composer(anywidget.AnyWidget):
                 "Run the cell again."
             )
 
-    def _obey(self, *, do: str, **command: Any) -> None:
-        if do == "hello":
-            self._send_library()
-        elif do == "ask":
-            asked = self._begin(str(command["question"]))
-            # A thread of its own: pieces reach the browser while the kernel serves others.
-            threading.Thread(target=self._run_quietly, args=asked, daemon=True).start()
-        elif do == "undo":
-            self.undo()
-        else:
-            self.do(do, **command)
-
-    def _run_quietly(self, question: str, scene: Scene) -> None:
-        # _run has shown the error's message; a traceback helps no learner.
+    def _answer_quietly(self, *asked: Any) -> None:
+        # _answer has shown the error's message; a traceback helps no learner.
         with contextlib.suppress(Exception):
-            self._run(question, scene)
+            self._answer(*asked)
 
     # ---- without a browser
 
@@ -266,10 +245,25 @@ class Composer(anywidget.AnyWidget):
         width, height = self.scene.width, self.scene.height
         return f"Scene composer, {width} × {height} pixels: {in_words(self.scene)}."
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The widget; where none can be shown, the picture; where that cannot, a line of text."""
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is None:
-            return None
+        data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
         still, words = enlarged(self.picture(), repr(self), times=SCALE)._repr_mimebundle_()
-        return still | bundle[0], words | bundle[1]
+        return still | data, words | about
+
+
+def facts(answer: Any) -> list[tuple[str, str]]:
+    """Names and values to show beside an answer; what the answer does not carry is left out.
+
+    >>> from types import SimpleNamespace
+    >>> facts(SimpleNamespace(visual_tokens=25, times=SimpleNamespace(vision_s=0.0213)))
+    [('Visual tokens', '25'), ('Vision', '0.021 s')]
+    """
+    known = {"Visual tokens": getattr(answer, "visual_tokens", None)}
+    if hasattr(answer, "tokens"):
+        known = {"Tokens": len(answer.tokens), **known}
+    for part in ("Vision", "Prefill", "Decode"):
+        seconds = getattr(getattr(answer, "times", None), f"{part.lower()}_s", None)
+        if seconds is not None:
+            known[part] = f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+    return [(name, str(value)) for name, value in known.items() if value is not None]

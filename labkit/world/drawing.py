@@ -1,13 +1,16 @@
-"""Scenes as pictures: a patterned ground, and the objects' emoji on it."""
+"""Scenes as pictures: a patterned ground, and on it the objects' emoji from ``data/sprites``."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from labkit.world.scenes import Background, Scene
-from labkit.world.sprites import sprite
+from labkit.world.scenes import NAMES, Background, Scene, check_known
+
+SPRITES = Path(__file__).parents[2] / "data" / "sprites"
+SIDE = 96
 
 PATTERNS: dict[str, Callable[[Background, np.ndarray, np.ndarray], np.ndarray]] = {
     "plain": lambda _, rows, __: 0 * rows,
@@ -23,7 +26,22 @@ PATTERNS: dict[str, Callable[[Background, np.ndarray, np.ndarray], np.ndarray]] 
 """How much of its second colour a background has at each row and column: 0 none, 1 all."""
 
 
-@lru_cache(maxsize=4096)
+@cache
+def sprite(name: str, side: int = SIDE) -> Image.Image:
+    """The picture of one object, as RGBA, ``side`` × ``side`` pixels.
+
+    Raises
+    ------
+    SceneError
+        If ``name`` is not one of ``NAMES``.
+    """
+    check_known(name, NAMES, "objects")
+    with Image.open(SPRITES / f"{name}.png") as picture:
+        full: Image.Image = picture.convert("RGBA")
+    return full if side == SIDE else full.resize((side, side), Image.Resampling.LANCZOS)
+
+
+@cache
 def _layers(name: str, side: int) -> tuple[np.ndarray, np.ndarray]:
     """An object's colours, and how much of the ground shows through: (side, side, 3 and 1)."""
     rgba = np.asarray(sprite(name, side), np.float32)
@@ -33,8 +51,7 @@ def _layers(name: str, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _ground(scene: Scene) -> np.ndarray:
     background = scene.background
-    if background.pattern not in PATTERNS:
-        raise KeyError(f"{background.pattern!r} is not one of the patterns: {', '.join(PATTERNS)}")
+    check_known(background.pattern, PATTERNS, "patterns")
     rows, cols = np.mgrid[: scene.height, : scene.width]
     mix = PATTERNS[background.pattern](background, rows, cols).astype(np.float32)
     first, second = np.array([background.colour, background.second], np.float32)

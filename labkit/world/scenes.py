@@ -1,10 +1,23 @@
-"""What a scene is: a background and one to four objects, in pixels from the top left."""
+"""What a scene is: a background and one to four of 48 objects, in pixels from the top left."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from operator import itemgetter
 
+import numpy as np
+
+from labkit.base.errors import SceneError
+
+NAMES = tuple(
+    (
+        "cat dog pizza apple banana car house tree star fish ball umbrella "
+        "bus rocket flower moon sun guitar book clock bird frog pig cake "
+        "egg carrot mushroom crown heart key bell boat plane train robot ghost "
+        "shoe hat camera cup gift drum penguin turtle butterfly bee donut cactus"
+    ).split()
+)
 SIZES: tuple[tuple[int, int], ...] = (
     *((112, 112), (112, 140), (140, 112), (84, 168)),
     *((168, 84), (140, 140), (112, 168), (168, 112)),
@@ -12,6 +25,15 @@ SIZES: tuple[tuple[int, int], ...] = (
 """(height, width) in pixels, multiples of 28."""
 MIN_SIDE, MAX_SIDE = 32, 52
 MOST = 4
+
+
+def check_known(name: object, known: Collection[str], kind: str) -> None:
+    """Raise a SceneError unless the world knows something of this kind and name."""
+    if name not in known:
+        raise SceneError(
+            f"{name!r} is not one of the {len(known)} {kind} of this world. "
+            f"Choose one of: {', '.join(known)}."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +55,18 @@ class Placed:
         across, down = (abs(a - b) for a, b in zip(self.centre, other.centre, strict=True))
         return max(across, down) - share * (self.side + other.side) / 2
 
+    def within(self, size: tuple[int, int]) -> Placed:
+        """The object on whole pixels, moved as little as can be to stand whole in a picture.
+
+        Parameters
+        ----------
+        size
+            Width and height of the picture.
+        """
+        corner = np.clip(np.rint((self.x, self.y)), 0, np.subtract(size, self.side))
+        x, y = corner.astype(int).tolist()
+        return replace(self, x=x, y=y)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Background:
@@ -51,7 +85,7 @@ class Scene:
 
     height: int
     width: int
-    objects: tuple[Placed, ...]
+    objects: tuple[Placed, ...] = ()
     background: Background = Background()
 
     @property

@@ -6,30 +6,33 @@ inside the picture, 32 to 52 pixels wide. `SceneError` says what cannot be had.
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from labkit.base.errors import SceneError
+from labkit.base.records import from_json
 from labkit.world.answers import true_answer
-from labkit.world.scenes import MAX_SIDE, MIN_SIDE, MOST, SIZES, Background, Placed, Scene
-from labkit.world.sprites import NAMES
+from labkit.world.scenes import (
+    MAX_SIDE,
+    MIN_SIDE,
+    MOST,
+    NAMES,
+    SIZES,
+    Background,
+    Placed,
+    Scene,
+    check_known,
+)
 from labkit.world.words import RELATIONS, article, listed, sentence
 
 USUAL_SIDE = 44
+PICTURES = {f"{w} × {h}": {"height": h, "width": w} for h, w in SIZES}
 FULL = "Four objects are the most this model can see. Remove one to add another."
-BACKGROUNDS: dict[str, Background] = {
-    "Paper": Background(),
-    "Sky": Background(colour=(178, 214, 244), second=(214, 236, 250), pattern="gradient"),
-    "Meadow": Background(colour=(190, 224, 166), second=(174, 212, 150), pattern="dots", period=20),
-    "Sand": Background(
-        colour=(242, 226, 190), second=(233, 213, 172), pattern="stripes", period=14
-    ),
-    "Tiles": Background(
-        colour=(228, 230, 236), second=(210, 214, 224), pattern="checks", period=28
-    ),
-    "Night": Background(colour=(62, 70, 100), second=(50, 56, 84), pattern="gradient"),
-}
+BACKGROUNDS = from_json(
+    dict[str, Background], Path(__file__).with_name("backgrounds.json").read_bytes()
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +113,7 @@ def add(stage: Stage, name: str) -> Stage:
 def move(stage: Stage, number: int, x: int, y: int, side: int | None = None) -> Stage:
     """Put an object's top left corner at column ``x``, row ``y``; it stays within the picture."""
     o = stage.placed(number)
-    o = _within(stage.ground, replace(o, x=x, y=y, side=o.side if side is None else side))
+    o = _within(stage.ground, replace(o, x=x, y=y, side=side or o.side))
     said = f"{o.name.capitalize()}: column {o.x}, row {o.y}, {o.side} pixels wide."
     return replace(stage, objects={**stage.objects, number: o}, said=said)
 
@@ -137,28 +140,19 @@ def clear(stage: Stage) -> Stage:
 
 def resize(stage: Stage, height: int, width: int) -> Stage:
     """Another picture size, one of the world's; objects keep their relative places."""
-    if (height, width) not in SIZES:
-        sizes = ", ".join(f"{w} × {h}" for h, w in SIZES)
-        raise SceneError(
-            f"A picture of {width} × {height} pixels is not one of the sizes to choose from: "
-            f"{sizes} (width × height)."
-        )
+    check_known(f"{width} × {height}", PICTURES, "picture sizes (width × height)")
     ground = replace(stage.ground, height=height, width=width)
     objects = {}
     for number, o in stage.objects.items():
-        corner = np.multiply(o.centre, ground.size) / stage.ground.size - o.side / 2
-        x, y = np.rint(corner).astype(int)
-        objects[number] = _within(ground, replace(o, x=x, y=y))
+        x, y = np.multiply(o.centre, ground.size) / stage.ground.size - o.side / 2
+        objects[number] = replace(o, x=x, y=y).within(ground.size)
     said = f"The picture is {width} × {height} pixels now."
     return replace(stage, ground=ground, objects=objects, said=said)
 
 
 def paint(stage: Stage, background: str) -> Stage:
     """Another background, by its name in `BACKGROUNDS`."""
-    if background not in BACKGROUNDS:
-        raise SceneError(
-            f"There is no background {background!r}. Choose one of {', '.join(BACKGROUNDS)}."
-        )
+    check_known(background, BACKGROUNDS, "backgrounds")
     ground = replace(stage.ground, background=BACKGROUNDS[background])
     return replace(stage, ground=ground, said=f"Background: {background}.")
 
@@ -169,15 +163,9 @@ STEPS: dict[str, Callable[..., Stage]] = {
 
 
 def _within(scene: Scene, o: Placed) -> Placed:
-    """The object with an allowed size, moved as little as can be to stand whole in the picture."""
-    if o.name not in NAMES:
-        raise SceneError(
-            f"{o.name!r} is not one of the {len(NAMES)} objects of this world. "
-            f"Choose one of: {', '.join(NAMES)}."
-        )
-    side = _allowed(o.side)
-    x, y = np.clip((o.x, o.y), 0, np.subtract(scene.size, side)).astype(int).tolist()
-    return Placed(name=o.name, x=x, y=y, side=side)
+    """The object with an allowed size, whole in the picture."""
+    check_known(o.name, NAMES, "objects")
+    return replace(o, side=_allowed(o.side)).within(scene.size)
 
 
 def _allowed(side: int) -> int:
@@ -210,15 +198,14 @@ def _free_place(scene: Scene, name: str) -> Placed:
     return max(spots, key=room)  # nowhere free: where it covers least
 
 
-def _corners(scene: Scene) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+def _corners(scene: Scene) -> Iterator[tuple[int, Any]]:
     """Places to try, the preferred ones first: a side and top left corners, in pixels."""
     if len(scene.objects) < 2:
-        longer, shorter = max(scene.size), min(scene.size)
-        slots = [
-            (round(third * longer - USUAL_SIDE / 2), (shorter - USUAL_SIDE) // 2)
-            for third in (0.27, 0.73)
-        ]
-        yield USUAL_SIDE, [slot[::-1] if scene.height > scene.width else slot for slot in slots]
+        slots = np.array([(0.27, 0.5), (0.73, 0.5)])  # along the longer side, and across
+        yield (
+            USUAL_SIDE,
+            slots[:, :: -1 if scene.height > scene.width else 1] * scene.size - USUAL_SIDE / 2,
+        )
     for side in range(USUAL_SIDE, MIN_SIDE - 1, -4):
         columns, rows = (range(0, length - side + 1, 4) for length in scene.size)
         yield side, [(x, y) for y in rows for x in columns]

@@ -1,37 +1,22 @@
-"""The words of the emoji world: what can be asked, in which wordings, and how things are called."""
+"""The words of the emoji world: what can be asked, in which wordings, and how things are called.
 
+What stands on a button for each task, and its wordings, are in ``words.json``.
+"""
+
+import re
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from labkit.world.scenes import Scene
+from labkit.base.errors import SceneError
+from labkit.base.records import from_json
+from labkit.world.scenes import NAMES, Scene, check_known
 
 RELATIONS = {"left_of": "left of", "right_of": "right of", "above": "above", "below": "below"}
-WORDINGS: dict[str, tuple[str, ...]] = {
-    "describe": ("Describe the image.", "What do you see?", "What is in the picture?"),
-    "left_of": (
-        "What is left of the {x}?",
-        "What is to the left of the {x}?",
-        "Which object is left of the {x}?",
-    ),
-    "right_of": (
-        "What is right of the {x}?",
-        "What is to the right of the {x}?",
-        "Which object is right of the {x}?",
-    ),
-    "above": (
-        "What is above the {x}?",
-        "What do you see above the {x}?",
-        "Which object is above the {x}?",
-    ),
-    "below": (
-        "What is below the {x}?",
-        "What do you see below the {x}?",
-        "Which object is below the {x}?",
-    ),
-    "is_there": ("Is there {ax}?", "Do you see {ax}?", "Is there {ax} in the picture?"),
-    "how_many": ("How many {xs} are there?", "How many {xs} do you see?", "Count the {xs}."),
-    "which": ("Which objects are there?", "Name the objects.", "List all objects."),
-    "where": ("Where is the {x}?", "In which part of the picture is the {x}?"),
-}
+_WORDS = from_json(dict[str, dict[str, Any]], Path(__file__).with_suffix(".json").read_bytes())
+LABELS: dict[str, str] = _WORDS["labels"]
+WORDINGS: dict[str, list[str]] = _WORDS["wordings"]
 TASKS = tuple(WORDINGS)
 NUMBERS = ("zero", "one", "two", "three", "four")
 PLURALS = {"fish": "fish", "butterfly": "butterflies"}
@@ -42,10 +27,14 @@ def needs_subject(task: str) -> bool:
     return "{" in WORDINGS[task][0]
 
 
-def check_subject(task: str, subject: str | None) -> None:
-    """Raise a ValueError if the task asks about one object and none was named."""
-    if needs_subject(task) and subject is None:
-        raise ValueError(f"the task {task!r} asks about one object: give its name")
+def check_question(task: str, subject: str | None) -> None:
+    """Raise a SceneError unless this can be asked: a task, and an object where it is about one."""
+    check_known(task, TASKS, "tasks")
+    if needs_subject(task) and subject not in NAMES:
+        raise SceneError(
+            f"The task {task!r} asks about one object, but {subject!r} came. "
+            "Give the name of one, such as 'cat'."
+        )
 
 
 def wording(task: str, subject: str | None = None, index: int = 0) -> str:
@@ -53,14 +42,49 @@ def wording(task: str, subject: str | None = None, index: int = 0) -> str:
 
     Raises
     ------
-    ValueError
-        If the task asks about one object and none was named.
+    SceneError
+        If there is no such task, or it asks about one object and none was named.
     """
-    check_subject(task, subject)
+    check_question(task, subject)
     template = WORDINGS[task][index % len(WORDINGS[task])]
     if not subject:
         return template
     return template.format(x=subject, ax=article(subject), xs=plural(subject))
+
+
+@cache
+def wordings() -> dict[str, dict[str, list[str]]]:
+    """All wordings, by task and subject (``""`` where a task has none)."""
+    return {
+        task: {
+            subject: [wording(task, subject, i) for i in range(len(variants))]
+            for subject in (NAMES if needs_subject(task) else ("",))
+        }
+        for task, variants in WORDINGS.items()
+    }
+
+
+@cache
+def _meanings() -> dict[str, tuple[str, str | None]]:
+    return {
+        _plain(question): (task, subject or None)
+        for task, subjects in wordings().items()
+        for subject, questions in subjects.items()
+        for question in questions
+    }
+
+
+def _plain(question: str) -> str:
+    return re.sub(r"[\s?.!]+", " ", question).strip().casefold()
+
+
+def understand(question: str) -> tuple[str, str | None] | None:
+    """The task and subject of a question in the world's own words, else None.
+
+    >>> understand("what is left of the  pizza")
+    ('left_of', 'pizza')
+    """
+    return _meanings().get(_plain(question))
 
 
 def article(name: str) -> str:

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+from argparse import ArgumentParser
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from PIL import Image
 from labkit import cli
 from labkit.base import paths
 from labkit.base.errors import ConversionError
-from labkit.cli.shared import LOADED
+from labkit.cli.signature import fill
 from labkit.model import manifest
 from labkit.proof.evaluate import held_out_cases
 from labkit.proof.parity import examples
@@ -69,11 +71,15 @@ def test_help_names_every_command_with_a_line_about_it(capsys: Captured) -> None
 def test_every_command_helps_with_each_of_its_options(name: str, capsys: Captured) -> None:
     said = helped(capsys, name)
     assert said.startswith(f"usage: labkit {name} ")
-    _, options, epilog = LOADED[name]
-    assert " ".join(epilog.split()) in said
-    for option, settings in options:
-        assert settings["help"] in said
-        assert not option.startswith("-") or option in said
+    module = next(module for module, names in cli.COMMANDS.items() if name in names)
+    own = ArgumentParser()
+    fill(own, getattr(import_module(f"labkit.cli.{module}"), name))
+    assert own.epilog is not None
+    assert " ".join(own.epilog.split()) in said
+    for action in own._actions[1:]:
+        assert action.help
+        assert " ".join((action.help % vars(action)).split()) in said
+        assert all(option in said for option in action.option_strings)
 
 
 def test_an_option_means_the_same_wherever_it_stands() -> None:
@@ -85,6 +91,11 @@ def test_an_option_means_the_same_wherever_it_stands() -> None:
         args = vars(cli.parser(argv).parse_args(argv))
         for name in MEANING:
             assert args[name] == getattr(ConversionPlan, name), name
+
+
+def test_an_argument_that_may_be_left_out_may() -> None:
+    assert cli.parser(["lane"]).parse_args(["lane", "status"]).name is None
+    assert cli.parser(["clean"]).parse_args(["clean"]).what == ()
 
 
 def test_wrong_usage_ends_with_2(capsys: Captured) -> None:

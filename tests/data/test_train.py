@@ -15,8 +15,7 @@ from train import Trainer, TrainPlan, cell_labels, picture_inputs, random_for, s
 from labkit.inside.reference import Reference
 from labkit.model import checkpoints
 from labkit.world.chance import random_question, random_scene
-from labkit.world.scenes import Background, Placed, Scene
-from labkit.world.sprites import NAMES
+from labkit.world.scenes import NAMES, Background, Placed, Scene
 
 TINY = TrainPlan(workers=1, tower_steps=2, tower_batch=2, steps=2, batch=2, questions=2)
 

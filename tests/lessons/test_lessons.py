@@ -14,7 +14,6 @@ from learner import solved, written
 
 from labkit import lessons
 from labkit.base import paths
-from labkit.lessons.cards import TEXT_WIDTH
 from labkit.lessons.catalogue import EXERCISES
 
 
@@ -100,7 +99,7 @@ def test_the_first_hint_and_the_solution_are_folded() -> None:
 def test_text_fits_an_output_cell() -> None:
     for exercise in EXERCISES.values():
         text = str(lessons.check(exercise.id, solved(exercise.id)))
-        assert max(len(line) for line in text.splitlines()) <= TEXT_WIDTH
+        assert max(len(line) for line in text.splitlines()) <= 96
 
 
 def test_an_answer_that_bites_becomes_a_diagnosis() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def test_a_report_survives_json_and_reads_as_a_table() -> None:
             parity.AnswerParity(question="Is there a cat?", original="Yes.", converted="No."),
         ),
     )
-    assert Parity.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+    assert Parity.from_dict(json.loads(json.dumps(asdict(report)))) == report
     assert report.first_departure == "image_embeds"
     assert report.same_answers == 0
     lines = str(report).splitlines()

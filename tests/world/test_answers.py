@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from labkit.base.errors import SceneError
 from labkit.world.answers import true_answer
 from labkit.world.drawing import render_array
 from labkit.world.scenes import Placed, Scene
@@ -120,8 +121,8 @@ def test_objects_in_the_corners_and_over_the_border_have_answers_too() -> None:
 
 
 def test_a_wrong_task_and_a_missing_subject_are_errors() -> None:
-    with pytest.raises(KeyError, match="is not one of the tasks"):
+    with pytest.raises(SceneError, match="is not one of the 9 tasks"):
         true_answer(PAIR, "dance")
     for ask in (lambda: true_answer(PAIR, "where"), lambda: wording("where")):
-        with pytest.raises(ValueError, match="asks about one object"):
+        with pytest.raises(SceneError, match="asks about one object"):
             ask()

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from labkit.world.asking import LABELS, facts, judge, needs_subject, understand, wordings
-from labkit.world.scenes import Placed, Scene
-from labkit.world.sprites import NAMES
-from labkit.world.words import TASKS, WORDINGS, wording
+from labkit.world.answers import judge
+from labkit.world.composer import facts
+from labkit.world.scenes import NAMES, Placed, Scene
+from labkit.world.words import LABELS, TASKS, WORDINGS, needs_subject, understand, wording, wordings
 
 CAT = Placed(name="cat", x=10, y=50, side=40)
 PIZZA = Placed(name="pizza", x=90, y=52, side=40)
@@ -80,14 +80,14 @@ def test_a_verdict_gives_the_right_answer() -> None:
     ("answer", "rows"),
     [
         (SimpleNamespace(text="Yes."), []),
-        (SimpleNamespace(tokens=0, visual_tokens=None, times=None), [("Tokens", "0")]),
+        (SimpleNamespace(tokens=(), visual_tokens=None, times=None), [("Tokens", "0")]),
         (
             SimpleNamespace(tokens=(32, 453, 13), visual_tokens=16),
             [("Tokens", "3"), ("Visual tokens", "16")],
         ),
         (
             SimpleNamespace(
-                tokens=12,
+                tokens=(7,) * 12,
                 visual_tokens=30,
                 times=SimpleNamespace(load_s=1.0, vision_s=2.123, prefill_s=0.04, decode_s=0.00123),
             ),

@@ -6,13 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.world import asking
 from labkit.world.answers import true_answer
 from labkit.world.chance import HELD_OUT_PAIRS, has_held_out_pair, random_question, random_scene
 from labkit.world.drawing import PATTERNS
-from labkit.world.scenes import MAX_SIDE, MIN_SIDE, SIZES
-from labkit.world.sprites import NAMES
-from labkit.world.words import TASKS
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, NAMES, SIZES
+from labkit.world.words import TASKS, understand
 
 SEEDS = st.integers(0, 10**6)
 
@@ -40,7 +38,7 @@ def test_random_questions_have_the_one_right_answer(seed: int, held_out: bool) -
         question = random_question(rng, drawn)
         assert question.answer == true_answer(drawn, question.task, question.subject)
         assert question.answer.endswith(".")
-        assert asking.understand(question.text) == (question.task, question.subject)
+        assert understand(question.text) == (question.task, question.subject)
 
 
 def test_held_out_pairs_are_one_in_ten_and_never_in_training() -> None:

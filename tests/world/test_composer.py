@@ -16,8 +16,7 @@ from PIL import Image
 from labkit.base.errors import SceneError
 from labkit.world.composer import SCALE, Composer
 from labkit.world.drawing import render
-from labkit.world.scenes import Placed, Scene
-from labkit.world.sprites import NAMES
+from labkit.world.scenes import NAMES, Placed, Scene
 
 CAT_AND_PIZZA = Scene(
     height=140,
@@ -34,7 +33,7 @@ def says_cat(
         on_text(piece)
     return SimpleNamespace(
         text="A cat.",
-        tokens=4,
+        tokens=(32, 453, 13, 2),
         visual_tokens=25,
         times=SimpleNamespace(vision_s=0.02, prefill_s=0.04, decode_s=0.01),
     )
@@ -290,7 +289,7 @@ def test_while_one_answer_is_on_its_way_the_scene_moves_and_a_second_question_wa
 @pytest.mark.parametrize(
     ("task", "subject", "complaint"),
     [
-        ("draw", None, "'draw' is not one of the tasks"),
+        ("draw", None, "'draw' is not one of the 9 tasks"),
         ("left_of", None, "asks about one object"),
         ("where", "unicorn", "'unicorn' came"),
     ],

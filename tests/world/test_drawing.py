@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labkit.base.errors import SceneError
 from labkit.world.chance import random_scene
-from labkit.world.drawing import PATTERNS, render, render_array
-from labkit.world.scenes import Background, Scene
-from labkit.world.sprites import NAMES, sprite
+from labkit.world.drawing import PATTERNS, render, render_array, sprite
+from labkit.world.scenes import NAMES, Background, Scene
 
 
 def test_objects_differ_in_look() -> None:
@@ -48,9 +48,9 @@ def test_patterns_differ_and_an_unknown_one_is_refused() -> None:
         for b in grounds
     ]
     assert len(set(drawn)) == len(PATTERNS)
-    with pytest.raises(KeyError, match="is not one of the patterns"):
+    with pytest.raises(SceneError, match="is not one of the 6 patterns"):
         render_array(
             Scene(height=28, width=28, objects=(), background=Background(pattern="tartan"))
         )
-    with pytest.raises(KeyError, match="is not one of the 48 objects"):
+    with pytest.raises(SceneError, match="is not one of the 48 objects"):
         sprite("unicorn")

@@ -10,8 +10,7 @@ import pytest
 from labkit.base.errors import SceneError
 from labkit.world.answers import true_answer
 from labkit.world.drawing import render
-from labkit.world.scenes import MAX_SIDE, MIN_SIDE, SIZES, Background, Placed, Scene
-from labkit.world.sprites import NAMES
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, NAMES, SIZES, Background, Placed, Scene
 from labkit.world.staging import (
     BACKGROUNDS,
     FULL,
@@ -126,7 +125,9 @@ def test_another_picture_size_keeps_relative_places() -> None:
     assert (stage.scene.height, stage.scene.width) == (84, 168)
     assert [o.name for o in stage.scene.objects] == ["cat", "pizza"]
     assert true_answer(stage.scene, "left_of", "pizza") == "A cat."
-    with pytest.raises(SceneError, match=r"100 × 50 pixels is not one of the sizes"):
+    with pytest.raises(
+        SceneError, match=r"'100 × 50' is not one of the 8 picture sizes.*112 × 112"
+    ):
         resize(stage, 50, 100)
 
 
@@ -144,7 +145,7 @@ def test_backgrounds_have_names_and_can_be_drawn() -> None:
         ]
         == "Custom"
     )
-    with pytest.raises(SceneError, match=r"no background 'Lava'. Choose one of Paper, Sky"):
+    with pytest.raises(SceneError, match=r"'Lava' is not one of the 6 backgrounds.*Paper, Sky"):
         paint(stage, "Lava")
 
 

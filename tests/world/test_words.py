@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from labkit.world.scenes import SIZES
-from labkit.world.sprites import NAMES
+from labkit.world.scenes import NAMES, SIZES
 from labkit.world.words import RELATIONS, TASKS, WORDINGS, needs_subject, wording
 
 

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from labkit.world.answers import ZONES
-from labkit.world.sprites import NAMES
+from labkit.world.scenes import NAMES
 from labkit.world.words import NUMBERS, RELATIONS, WORDINGS, article, plural, wording
 
 SPECIAL = tuple(
