@@ -1,6 +1,6 @@
 """Which instructions an Arm CPU executes, counted in the emulated lane. They are not time."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -58,28 +58,26 @@ class CountingEngine(EngineProcess):
         where = snapshots.mapped_files(self._maps)
         return snapshots.attribute(taken[-1], np.maximum(executions, 0), where)
 
-    def count(
-        self, part: Part, *, kleidiai: bool, memory: str = "low", precision: str = "normal"
-    ) -> Counts:
-        """Instructions of one forward pass.
+    def count(self, part: Part, **options: Any) -> Counts:
+        """Instructions of one forward pass, of a part loaded with options of `Part.load`.
 
         A run of one pass is subtracted from a run of three, so that all else cancels.
         """
-        part.load(self, kleidiai=kleidiai, memory=memory, precision=precision)
+        part.load(self, **options)
         part.forward(self)
         return self._sum(
             (-0.5, lambda: part.forward(self, repeat=1)),
             (0.5, lambda: part.forward(self, repeat=3)),
         )
 
-    def count_load(self, part: Part, *, kleidiai: bool) -> Counts:
+    def count_load(self, part: Part, **options: Any) -> Counts:
         """Instructions until a part is ready.
 
         That is loading, and what its first pass does beyond a later one: packing its weights.
         """
 
         def get_ready() -> None:
-            part.load(self, kleidiai=kleidiai)
+            part.load(self, **options)
             part.forward(self)
 
         get_ready()  # once before: the first load of all also starts MNN itself
@@ -88,12 +86,11 @@ class CountingEngine(EngineProcess):
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """A CPU with KleidiAI off or on, and each part's counts of one forward pass there."""
+    """A CPU with KleidiAI off or on, and the counts of one forward pass there, by part."""
 
     cpu: str
     kleidiai: bool
-    parts: tuple[str, ...]
-    counts: tuple[Counts, ...]
+    counts: Mapping[str, Counts]
 
     @property
     def label(self) -> str:
@@ -107,7 +104,7 @@ class Rung:
             "cpu": self.cpu,
             "kleidiai": self.kleidiai,
             "unit": "executed instructions, not time",
-            "parts": {p: c.to_dict() for p, c in zip(self.parts, self.counts, strict=True)},
+            "parts": {part: counts.to_dict() for part, counts in self.counts.items()},
         }
 
 
@@ -128,13 +125,12 @@ def ladder(
     on_step
         Called with a few words before each step.
     """
-    names = tuple(part.name for part in parts)
     climbed = []
     for cpu, kleidiai in rungs:
+        counts = {}
         with CountingEngine(lanes.emulated(cpu)) as engine:
-            counts = []
             for part in parts:
                 on_step(f"{cpu}, KleidiAI {'on' if kleidiai else 'off'}: {part.name}")
-                counts.append(engine.count(part, kleidiai=kleidiai))
-        climbed.append(Rung(cpu=cpu, kleidiai=kleidiai, parts=names, counts=tuple(counts)))
+                counts[part.name] = engine.count(part, kleidiai=kleidiai)
+        climbed.append(Rung(cpu=cpu, kleidiai=kleidiai, counts=counts))
     return tuple(climbed)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from labkit.arm.counts import Counts
-from labkit.base.draw import finish, stacked_bars, subplots
+from labkit.base.draw import finish, legend_below, stacked_bars, subplots
 from labkit.base.show import Picture, Table
 
 LOOKS = {
@@ -24,14 +24,12 @@ LOOKS = {
 
 
 class Counted(Protocol):
-    """What can stand on the ladder: a label, and counts of some parts."""
+    """What can stand on the ladder: a label, and the counts of each part by its name."""
 
     @property
     def label(self) -> str: ...  # noqa: D102
     @property
-    def parts(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def counts(self) -> tuple[Counts, ...]: ...  # noqa: D102
+    def counts(self) -> Mapping[str, Counts]: ...  # noqa: D102
 
 
 def class_bars(
@@ -60,20 +58,19 @@ def ladder(rungs: Sequence[Counted]) -> Picture:
         From `labkit.arm.counting.ladder`, or builds from `labkit.bench.builds`; all of the same
         parts.
     """
-    labels, parts = [rung.label for rung in rungs], rungs[0].parts
+    labels, parts = [rung.label for rung in rungs], rungs[0].counts
     size = (4.3 * len(parts), 0.5 * len(rungs) + 1.5)
     figure, (axes,) = subplots(1, len(parts), size=size, sharey=True, squeeze=False)
     panels = []
-    for number, (axis, part) in enumerate(zip(axes, parts, strict=True)):
-        counts = [rung.counts[number] for rung in rungs]
+    for axis, part in zip(axes, parts, strict=True):
+        counts = [rung.counts[part] for rung in rungs]
         mixes = [{name: n / 1e6 for name, n in c.by_class().items()} for c in counts]
         long = max(c.total for c in counts) > 1e7
         class_bars(axis, labels, mixes, " {:.1f}" if long else " {:.2f}")
         axis.set(title=part, xlabel="million instructions")
-        bars = (f"{rung.label} {c.total / 1e6:.2f}" for rung, c in zip(rungs, counts, strict=True))
+        bars = (f"{rung.label} {rung.counts[part].total / 1e6:.2f}" for rung in rungs)
         panels.append(f"{part}: {', '.join(bars)}")
-    legend = axes[0].get_legend_handles_labels()
-    figure.legend(*legend, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    legend_below(figure, axis, 4)
     words = "Bars of executed instructions, in millions, not time, cut by class. "
     return finish(figure, f"{words}{'; '.join(panels)}.")
 

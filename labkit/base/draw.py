@@ -159,6 +159,12 @@ def stacked_bars(
     return cuts
 
 
+def legend_below(figure: Figure, axis: Axes, cols: int) -> None:
+    """Below a figure, in columns, what the marks on one of its axes mean."""
+    marks = axis.get_legend_handles_labels()
+    figure.legend(*marks, loc="outside lower center", ncols=cols, frameon=False, fontsize=9)
+
+
 def finish(figure: Figure, alt: str) -> Picture:
     """Draw a figure to PNG and close it."""
     buffer = io.BytesIO()

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from labkit.arm.classes import CLASSES
 from labkit.arm.counts import Counts
 from labkit.base import paths
 from labkit.base.errors import BuildError
@@ -39,21 +38,17 @@ class Demo:
     phases: dict[str, dict[str, Any]]
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        """Names of the phases."""
-        return tuple(self.phases)
-
-    @property
-    def counts(self) -> tuple[Counts, ...]:
+    def counts(self) -> dict[str, Counts]:
         """Instructions of each phase, by class alone."""
-        classes = (phase["by_class"] for phase in self.phases.values())
-        rows = (np.array([by_class[name] for name in CLASSES], float) for by_class in classes)
-        return tuple(Counts({("", "all"): row}) for row in rows)
+        return {
+            phase: Counts({("", "all"): np.array([*counted["by_class"].values()], float)})
+            for phase, counted in self.phases.items()
+        }
 
     @property
-    def shares(self) -> tuple[float, ...]:
+    def shares(self) -> dict[str, float]:
         """The part of each phase's instructions inside ``kai_*`` functions."""
-        return tuple(phase["kai_share"] for phase in self.phases.values())
+        return {phase: counted["kai_share"] for phase, counted in self.phases.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +78,6 @@ def recorded_where() -> str:
 
 def builds_table(own: Sequence[BuildRecord] = ()) -> Table:
     """The recorded builds, and own ones under them: minutes, sizes, and what is inside."""
-    rows = [_row(build, "recorded") for build in recorded().builds]
     header = (
         "build",
         "",
@@ -93,6 +87,7 @@ def builds_table(own: Sequence[BuildRecord] = ()) -> Table:
         "KleidiAI kernels by instruction set",
         "enabled",
     )
+    rows = [_row(build, "recorded") for build in recorded().builds]
     return Table(header, [*rows, *(_row(build, "yours") for build in own)])
 
 
@@ -169,8 +164,8 @@ def demo_of(
 
     The parameters are those of `labkit.building.llm_demo.count`.
     """
-    answered = llm_demo.ask(record, model, picture, question, lane)
-    phases = llm_demo.count(record, model, picture, question, lane, on_step=on_step)
+    asked = record, model, picture, question, lane
+    answered, phases = llm_demo.ask(*asked), llm_demo.count(*asked, on_step=on_step)
     return Demo(
         label=record.variant,
         target=record.target,
@@ -186,10 +181,10 @@ def demos_table(demos: Sequence[Demo]) -> Table:
     That is the ratio of the first to the last, and the share inside ``kai_*`` functions.
     """
     rows = []
-    for place, phase in enumerate(demos[0].parts):
-        totals = [demo.counts[place].total / 1e6 for demo in demos]
-        ratio, share = f"{totals[0] / totals[-1]:.3f}", f"{demos[-1].shares[place]:.0%}"
-        rows.append((phase, *(f"{total:.2f}" for total in totals), ratio, share))
+    for phase, share in demos[-1].shares.items():
+        totals = [demo.counts[phase].total / 1e6 for demo in demos]
+        millions, ratio = (f"{total:.2f}" for total in totals), totals[0] / totals[-1]
+        rows.append((phase, *millions, f"{ratio:.3f}", f"{share:.0%}"))
     header = (
         "phase",
         *(f"{demo.label}, million" for demo in demos),

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 PARTS = ("load", "vision", "prefill", "decode")
-OPTIONS = ("threads", "precision", "memory")
 COMPARISONS = {
     "kleidiai": "plain modules, MNN's own kernels against KleidiAI's (hint off, hint on)",
     "quantised": "plain modules, weights unpacked to float32 (memory normal) "

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from labkit.base.draw import CYCLE, finish, subplots
+from labkit.base.draw import CYCLE, finish, legend_below, subplots
 from labkit.base.show import Picture
 from labkit.base.stats import MARGIN
 from labkit.bench.rows import Comparison, amount, unit_of
@@ -91,7 +91,6 @@ def values(rows: Sequence[Comparison]) -> Picture:
             axis.set(yscale="log", ylabel=f"{unit} a pass, logarithmic")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         alt.append(f"{row.part}: {'; '.join(spans)}")
-    handles = grid[0][0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False)
+    legend_below(figure, axis, 2)
     words = f"Every value of {len(rows[0].order)} pairs in the order of measurement."
     return finish(figure, f"{words} {'. '.join(alt)}.")

@@ -5,6 +5,7 @@ order. Fresh ones, because a process keeps its luck: where its memory happens to
 one process of a program up to a fifth slower than the next, for as long as it lives, and
 no number of values within it shows that. In each process every part is warmed up until it
 is steady and then gives one value. Every value is kept, not a summary (after pyperf).
+`demos` times two builds' own program the same way, as far as it lets itself.
 """
 
 import math
@@ -12,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,16 @@ import numpy as np
 from labkit.base import stats
 from labkit.bench import results
 from labkit.bench.comparisons import PARTS, Side
-from labkit.bench.plan import BenchPlan, require_possible
+from labkit.bench.plan import BenchPlan, require_pairs, require_possible
 from labkit.bench.results import BenchResult
 from labkit.bench.rows import Comparison, Measured
 from labkit.bench.runner import Runner, open_runner
 from labkit.bench.watch import Watch
+from labkit.building import llm_demo
+from labkit.building.record import BuildRecord
+from labkit.engine import lanes
 from labkit.model import manifest
+from labkit.model.images import ImageLike
 
 STEADY = 0.05  # warm-ups end when the last two lie within this share of each other
 MOST_WARMUPS = 20
@@ -61,17 +67,83 @@ def run(
     kinds = {str(about.options[key]) for key in ("vision_bits", "weight_bits")}
     bits = "int" + "/".join(sorted(kinds))
     rng, total = np.random.default_rng(plan.seed), plan.pairs * len(plan.comparisons)
+    parts = [part for part in PARTS if part in plan.parts]
     rows: list[Comparison] = []
     versions: dict[str, str] = {}
     for number, name in enumerate(plan.comparisons):
-        job = _Job(name, plan, plan.sides(name, bits))
+        job = _Job(name, plan.sides(name, bits), parts)
         for done, pair in enumerate(orders(plan.pairs, rng), number * plan.pairs):
             on_step(done, total, name)
-            job.measure(pair, open_side)
+            job.measure(pair, lambda side: open_side(side, plan))
         rows += job.rows()
         versions |= job.facts["A"][-1]["versions"] | job.facts["B"][-1]["versions"]
     on_step(total, total, "done")
     return results.result(about, plan.to_dict(), lane=plan.lane, rows=rows, versions=versions)
+
+
+def demos(
+    baseline: BuildRecord,
+    candidate: BuildRecord,
+    model: Path,
+    image: ImageLike,
+    question: str,
+    *,
+    pairs: int = stats.LEAST_PAIRS,
+    on_step: Callable[[int, int, str], object] = lambda *_: None,
+) -> BenchResult:
+    """Time two native builds' ``llm_demo``, in pairs of fresh processes, each pair in random order.
+
+    Each process answers once; what it needs to start, to load and to warm up stays in vision and
+    prefill, as in a first question to a fresh program.
+
+    Returns
+    -------
+    labkit.bench.results.BenchResult
+        Rows for `labkit.building.llm_demo.PHASES`; ratios above 1 where the candidate is faster.
+
+    Raises
+    ------
+    BuildError
+        If a build is not for this machine.
+    ResultError
+        If there are too few pairs.
+    """
+    require_pairs(pairs)
+    options: dict[str, Any] = {"threads": 1, "precision": "normal", "memory": "low"}
+    builds = {"A": baseline, "B": candidate}
+    sides = [
+        Side(
+            label=f"llm_demo, {build.variant}",
+            runtime="llm_demo",
+            kleidiai=build.default_on,
+            **options,
+        )
+        for build in builds.values()
+    ]
+    lane, job = lanes.native(), _Job("llm_demo", sides, llm_demo.PHASES)
+    for done, pair in enumerate(orders(pairs, np.random.default_rng(0))):
+        on_step(done, pairs, job.name)
+        for key in pair:
+            answered = llm_demo.ask(builds[key], model, image, question, lane)
+            for phase, seconds in answered.seconds.items():
+                job.taken[key, phase].append(((), seconds))
+            facts = {"peak_bytes": answered.peak_bytes or 0, "kleidiai_running": answered.kleidiai}
+            job.facts[key].append(facts)
+        job.watch.look()
+        job.order.append(pair)
+    on_step(pairs, pairs, "done")
+    tokens = (None, answered.prompt_tokens, answered.decode_tokens)
+    job.about = {
+        phase: (f"{n} tokens" if n else "one picture", n)
+        for phase, n in zip(job.parts, tokens, strict=True)
+    }
+    return results.result(
+        manifest.read(model),
+        {"pairs": pairs, **options, "question": question},
+        lane=lane,
+        rows=job.rows(),
+        versions={"mnn": candidate.version},
+    )
 
 
 def orders(pairs: int, rng: np.random.Generator) -> tuple[str, ...]:
@@ -97,30 +169,31 @@ def steady(taken: Sequence[float]) -> bool:
 class _Job:
     """One comparison while it is measured: baseline is side A, candidate side B."""
 
-    def __init__(self, name: str, plan: BenchPlan, both: tuple[Side, Side]) -> None:
-        self.name, self.plan, self.sides = name, plan, dict(zip("AB", both, strict=True))
-        self.parts = [part for part in PARTS if part in plan.parts]
+    about: dict[str, tuple[str, int | None]]
+
+    def __init__(self, name: str, both: Sequence[Side], parts: Sequence[str]) -> None:
+        self.name, self.sides, self.parts = name, dict(zip("AB", both, strict=True)), parts
         # By side and part, of each process: its warm-ups, and the value after them.
         self.taken: dict[tuple[str, str], list[tuple[tuple[float, ...], float]]] = defaultdict(list)
         self.facts: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        self.repeat, self.order, self.watch = {"load": 1}, list[str](), Watch()
+        self.repeat, self.order, self.watch = dict[str, int](), list[str](), Watch()
 
-    def measure(self, pair: str, open_side: Callable[[Side, BenchPlan], Runner]) -> None:
+    def measure(self, pair: str, open_side: Callable[[Side], Runner]) -> None:
         """One value of each part on each side, in the order given."""
         with ExitStack() as stack:
             alive: dict[str, Runner] = {}
             for key in pair:
-                opened = open_side(self.sides[key], self.plan)
-                alive[key] = stack.enter_context(closing(opened))
-                self.taken[key, "load"].append(((), opened.load()))
+                alive[key] = stack.enter_context(closing(open_side(self.sides[key])))
+                self.taken[key, "load"].append(((), alive[key].load()))
             for part in self.parts:
+                if part == "load":
+                    continue
                 if part not in self.repeat:
                     fastest = min(one.run(part, 1) for one in alive.values() for _ in range(3))
                     self.repeat[part] = math.ceil(BATCH_S / fastest)
                 for key, one in alive.items():
-                    if part != "load":
-                        once = partial(one.run, part, self.repeat[part])
-                        self.taken[key, part].append((warm_up(once), once()))
+                    once = partial(one.run, part, self.repeat[part])
+                    self.taken[key, part].append((warm_up(once), once()))
             self.watch.look()
             for key, one in alive.items():
                 self.facts[key].append(one.facts())
@@ -154,7 +227,7 @@ class _Job:
             side=self.sides[key],
             values_s=values,
             warmup_s=tuple(filter(None, warmups)),
-            repeat=self.repeat[part],
+            repeat=self.repeat.get(part, 1),
             peak_bytes=max(process["peak_bytes"] for process in facts),
             kleidiai_running=facts[-1]["kleidiai_running"],
         )

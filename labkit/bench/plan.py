@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from labkit.base import hardware, stats
 from labkit.base.errors import ResultError
 from labkit.bench import comparisons
-from labkit.bench.comparisons import COMPARISONS, OPTIONS, PARTS, Side
+from labkit.bench.comparisons import COMPARISONS, PARTS, Side
 from labkit.building.record import read_record
 from labkit.engine.lanes import Lane, native
 from labkit.model import checkpoints
@@ -60,12 +59,17 @@ class BenchPlan:
 
     def sides(self, comparison: str, bits: str) -> tuple[Side, Side]:
         """Baseline and candidate of a comparison; ``bits`` is the weights' kind, as "int4"."""
-        options: dict[str, Any] = {name: getattr(self, name) for name in OPTIONS}
-        usual = Side(label="", runtime="modules", **options)
+        usual = Side(
+            label="",
+            runtime="modules",
+            threads=self.threads,
+            precision=self.precision,
+            memory=self.memory,
+        )
         own = read_record(self.build).variant if self.build and comparison == "build" else ""
         return comparisons.sides(comparison, usual, bits=bits, build=own)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """For a result: without folders."""
         return {name: value for name, value in vars(self).items() if name not in HERE}
 

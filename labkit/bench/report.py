@@ -3,7 +3,6 @@
 No network, no script, pictures inside; the page is ``report.html``, filled in by jinja2.
 """
 
-import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from labkit.base import paths, stats
 from labkit.base.errors import ResultError
+from labkit.base.show import data_url
 from labkit.bench.results import BenchResult
 from labkit.bench.rows import section
 
@@ -58,7 +58,7 @@ def page(results: Sequence[BenchResult], *, allow_mixed: bool = False) -> str:
         section=section,
         forest=forest,
         values=values,
-        base64=lambda png: base64.b64encode(png).decode(),
+        data_url=data_url,
     )
     return filled
 

@@ -1,7 +1,5 @@
 """What a benchmark found: its rows, the machine, and the file that keeps them."""
 
-from __future__ import annotations
-
 import json
 import platform
 from collections.abc import Sequence
@@ -75,47 +73,43 @@ class BenchResult:
         sections = "".join(f"{section(rows)}\n\n" for rows in self.groups())
         return f"{sections}{self.where}\n{self.what}"
 
-    def to_json(self) -> str:
-        """As text, raw values included."""
-        return to_json(self)
 
-    @classmethod
-    def from_json(cls, text: str, *, name: str = "the text") -> BenchResult:
-        """Read what `to_json` wrote.
+def parse(text: str, *, name: str = "the text") -> BenchResult:
+    """Read what `labkit.base.records.to_json` made of a result.
 
-        Raises
-        ------
-        ResultError
-            If it is something else, of another schema, or damaged.
-        """
-        try:
-            content = json.loads(text)
-            schema = content["schema"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ResultError(
-                f"expected a benchmark's result in {name}, found something else or half of one "
-                f"({error}). {AGAIN}"
-            ) from error
-        if schema != SCHEMA:
-            raise ResultError(
-                f"expected schema {SCHEMA} in {name}, found {schema!r}: written by another labkit. "
-                f"{AGAIN}"
-            )
-        damage: Exception = ValueError("it holds more than a result")
-        try:
-            read = from_json(cls, text)
-            if json.loads(to_json(read)) == content:
-                return read
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            damage = error
+    Raises
+    ------
+    ResultError
+        If it is something else, of another schema, or damaged.
+    """
+    try:
+        content = json.loads(text)
+        schema = content["schema"]
+    except (ValueError, KeyError, TypeError) as error:
         raise ResultError(
-            f"the result in {name} is damaged ({type(damage).__name__}: {damage}). {AGAIN}"
-        ) from damage
+            f"expected a benchmark's result in {name}, found something else or half of one "
+            f"({error}). {AGAIN}"
+        ) from error
+    if schema != SCHEMA:
+        raise ResultError(
+            f"expected schema {SCHEMA} in {name}, found {schema!r}: written by another labkit. "
+            f"{AGAIN}"
+        )
+    damage: Exception = ValueError("it holds more than a result")
+    try:
+        read = from_json(BenchResult, text)
+        if json.loads(to_json(read)) == content:
+            return read
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        damage = error
+    raise ResultError(
+        f"the result in {name} is damaged ({type(damage).__name__}: {damage}). {AGAIN}"
+    ) from damage
 
 
 def result(
     about: Manifest,
-    plan: dict[str, Any],
+    plan: dict[str, object],
     *,
     lane: Lane,
     rows: Sequence[Comparison],
@@ -138,7 +132,7 @@ def result(
         plan=plan,
         rows=tuple(rows),
     )
-    return BenchResult.from_json(made.to_json())
+    return parse(to_json(made))
 
 
 def require_free(path: Path) -> None:
@@ -168,7 +162,7 @@ def save(result: BenchResult, path: Path | None = None) -> Path:
         names = (f"{stem}{'' if n == 1 else f'-{n}'}.json" for n in count(1))
         files_there = map(paths.results_dir().joinpath, names)
         path = next(file for file in files_there if not file.exists())
-    write(path, result.to_json())
+    write(path, to_json(result))
     return path
 
 
@@ -187,4 +181,4 @@ def read(path: Path) -> BenchResult:
             f"expected a benchmark's result in {path}, could not read it ({error}). "
             "Measure one: labkit bench"
         ) from error
-    return BenchResult.from_json(text, name=str(path))
+    return parse(text, name=str(path))

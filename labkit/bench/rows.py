@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Comparison:
         """Baseline and candidate."""
         return self.baseline, self.candidate
 
-    @property
+    @cached_property
     def ratio(self) -> stats.Ratio:
         """How many times as fast the candidate is."""
         return stats.ratio(self.baseline.values_s, self.candidate.values_s)
@@ -106,21 +107,18 @@ class Section:
 
 def section(rows: Sequence[Comparison]) -> Section:
     """The rows of one comparison as text; a warning that holds for all of them stands once."""
-    both = rows[0].both
-    labels = [measured.side.label for measured in both]
-    cells = []
+    labels, cells, peaks, running = [], [], [], []
     for row in rows:
         medians = (amount(measured.median_s, row.tokens) for measured in row.both)
         cells.append((row.part, row.size, *medians, str(row.ratio), row.ratio.verdict))
-    python = "" if both[0].side.runtime == "llm_demo" else ", Python included"
-    peaks, running = [], []
-    for label, measured in zip(labels, both, strict=True):
-        megabytes, types = measured.peak_bytes / 1e6, " and ".join(measured.kleidiai_running)
-        peaks.append(
-            f"{label} {f'{megabytes:,.0f} MB' if megabytes else 'over before it was read'}"
-        )
+    for measured in rows[0].both:
+        label, types = measured.side.label, " and ".join(measured.kleidiai_running)
+        held = f"{measured.peak_bytes / 1e6:,.0f} MB"
+        labels.append(label)
+        peaks.append(f"{label} {held if measured.peak_bytes else 'over before it was read'}")
         if measured.side.runtime != "transformers":
             running.append(f"{label} {f'yes, {types}' if types else 'no'}")
+    python = "" if measured.side.runtime == "llm_demo" else ", Python included"
     shared = [text for text in rows[0].warnings if all(text in row.warnings for row in rows)]
     own = [f"{row.part}: {text}" for row in rows for text in row.warnings if text not in shared]
     return Section(

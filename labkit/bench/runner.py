@@ -2,16 +2,14 @@
 
 import math
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from labkit.arm.kleidiai import accelerated_types
-from labkit.bench.comparisons import OPTIONS, PARTS, Side
+from labkit.bench.comparisons import PARTS, Side
 from labkit.bench.plan import BenchPlan
 from labkit.engine.client import EngineProcess
-from labkit.engine.lanes import Lane
 from labkit.model import checkpoints, manifest, parts
 
 ANSWER_TOKENS = 16
@@ -32,10 +30,14 @@ class Runner:
 
     def __init__(self, side: Side, plan: BenchPlan) -> None:
         self.side, self.plan = side, plan
-        self.options: dict[str, Any] = {name: getattr(side, name) for name in OPTIONS}
+        self.options: dict[str, Any] = {
+            "threads": side.threads,
+            "precision": side.precision,
+            "memory": side.memory,
+        }
         lane, original = plan.lane, None
         if side.runtime == "transformers":
-            lane = Lane(name="native", module="labkit.inside.reference")
+            lane = replace(lane, module="labkit.inside.reference")
             original = checkpoints.resolve(plan.checkpoint).folder
         elif side.runtime == "build":
             lane = replace(lane, build=plan.build)
@@ -85,10 +87,19 @@ class Chat(Runner):
 
     def load(self) -> float:
         """Load the model and let it answer with one token; seconds."""
-        model = str(self.plan.model.resolve())
+        plan, (height, width) = self.plan, self.plan.image
+        noise = np.random.default_rng(plan.seed).integers(256, size=(height, width, 3))
+        self.question: dict[str, Any] = {
+            "image": noise.astype(np.uint8),
+            "question": QUESTION,
+            "image_pad": manifest.read(plan.model).image_pad,
+            "stop": [],
+            "positions": "mrope",
+        }
+        model = str(plan.model.resolve())
         loaded = self.engine.request("load_chat", directory=model, **self.options)
         answer = self._ask(1)
-        tokens, (height, width) = len(answer["prompt"]), self.plan.image
+        tokens = len(answer["prompt"])
         size, work = f"{height}×{width} pixels, {tokens} prompt tokens", {"prefill": tokens}
         self.about = {part: (size, work.get(part)) for part in PARTS} | {"decode": (size, 1)}
         return float(loaded["load_s"] + sum(answer[f"{part}_s"] for part in parts.NAMES))
@@ -99,22 +110,8 @@ class Chat(Runner):
         answers = (self._ask(tokens) for _ in range(math.ceil(repeat / tokens)))
         return float(np.mean([answer[f"{part}_s"] / tokens for answer in answers]))
 
-    @cached_property
-    def _image_pad(self) -> int:
-        return manifest.read(self.plan.model).image_pad
-
     def _ask(self, tokens: int) -> dict[str, Any]:
-        plan = self.plan
-        noise = np.random.default_rng(plan.seed).integers(256, size=(*plan.image, 3))
-        return self.engine.request(
-            "ask",
-            image=noise.astype(np.uint8),
-            question=QUESTION,
-            image_pad=self._image_pad,
-            stop=[],
-            max_new_tokens=tokens,
-            positions="mrope",
-        )
+        return self.engine.request("ask", max_new_tokens=tokens, **self.question)
 
 
 def open_runner(side: Side, plan: BenchPlan) -> Runner:

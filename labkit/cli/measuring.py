@@ -98,7 +98,7 @@ def bench(
     with progress("pairs") as on_step:
         result = run(plan, on_step=on_step)
     saved = results.save(result, out)
-    print(result.to_json() if json else f"{result}\n", end="")
+    show(json, result, result)
     print(f"{saved}\nAs a page: labkit report {saved} --out page.html", file=sys.stderr)
 
 
@@ -126,8 +126,8 @@ def _count(
     if out:
         results.write(out, to_json(content))
     text = ["Executed instructions of one forward pass on one thread. They are not time."]
-    for place, part in enumerate(chosen):
-        counts = {rung.label: rung.counts[place] for rung in rungs}
+    for part in chosen:
+        counts = {rung.label: rung.counts[part.name] for rung in rungs}
         mix = [
             (
                 label,

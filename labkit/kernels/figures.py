@@ -3,7 +3,7 @@
 import numpy as np
 
 from labkit.arm.figures import class_bars
-from labkit.base.draw import CYCLE, centred, finish, subplots
+from labkit.base.draw import CYCLE, centred, finish, legend_below, subplots
 from labkit.base.show import Picture
 from labkit.kernels.report import KernelComparison
 from labkit.kernels.static import CORES
@@ -80,8 +80,7 @@ def counts(report: KernelComparison) -> Picture:
             f"{count.kernel} {32 / count.per_instruction:.1f}, at the limit {limit:.0f}"
             for count, limit in zip(shown, limits, strict=True)
         ]
-    legend = axes[1].get_legend_handles_labels()
-    figure.legend(*legend, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    legend_below(figure, axis, 5)
     bars = "Bars of executed instructions to 32 multiply-adds, not time, cut by class: "
     return finish(figure, f"{bars}{'; '.join(words)}.")
 

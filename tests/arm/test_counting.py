@@ -62,7 +62,7 @@ def test_each_cpu_of_the_ladder_has_its_instructions(
     rungs = counting.ladder(
         [parts.decode(mini_folder)], rungs=counting.RUNGS[:3], on_step=steps.append
     )
-    neon, dotprod, i8mm = (rung.counts[0].by_class() for rung in rungs)
+    neon, dotprod, i8mm = (rung.counts["decode"].by_class() for rung in rungs)
     assert (neon["smmla"], neon["sdot"]) == (0, 0)
     assert dotprod["smmla"] == 0
     assert dotprod["sdot"] > 90_000

@@ -27,8 +27,7 @@ def rung(cpu: str, scale: int) -> Rung:
     return Rung(
         cpu=cpu,
         kleidiai=False,
-        parts=("vision", "decode"),
-        counts=(counts(scale), counts(scale // 100)),
+        counts={"vision": counts(scale), "decode": counts(scale // 100)},
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from labkit.base import stats
 from labkit.base.errors import ResultError
+from labkit.base.records import to_json
 from labkit.bench import measure, results
 from labkit.bench.comparisons import PARTS, Side
 from labkit.bench.plan import BenchPlan
@@ -131,7 +132,7 @@ def test_a_file_holds_the_whole_result_and_replaces_none(
     result: results.BenchResult, tmp_path: Path
 ) -> None:
     path = tmp_path / "one.json"
-    results.write(path, result.to_json())
+    results.write(path, to_json(result))
     assert results.read(path) == result
     before = path.read_bytes()
     with pytest.raises(ResultError, match="free"):
@@ -189,23 +190,23 @@ def _without(key: str, content: dict[str, Any]) -> None:
     ],
 )
 def test_a_damaged_result_is_refused(result: results.BenchResult, damage: Any) -> None:
-    content = json.loads(result.to_json())
+    content = json.loads(to_json(result))
     damage(content)
     with pytest.raises(ResultError, match="damaged"):
-        results.BenchResult.from_json(json.dumps(content))
+        results.parse(json.dumps(content))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"rows": []}', '"schema"'])
 def test_what_is_no_result_is_refused(text: str) -> None:
     with pytest.raises(ResultError, match="expected a benchmark's result"):
-        results.BenchResult.from_json(text)
+        results.parse(text)
 
 
 def test_another_schema_and_a_missing_file_are_refused(
     result: results.BenchResult, tmp_path: Path
 ) -> None:
     with pytest.raises(ResultError, match="schema"):
-        results.BenchResult.from_json(replace(result, schema=99).to_json())
+        results.parse(to_json(replace(result, schema=99)))
     with pytest.raises(ResultError, match="could not read"):
         results.read(tmp_path / "none.json")
 
@@ -271,7 +272,7 @@ def test_the_published_figures_say_that_they_are_single_runs() -> None:
         ("decode", "tokens/s", 34.73, 44.96),
     ]
     with pytest.raises(ResultError):
-        results.BenchResult.from_json(json.dumps(found))
+        results.parse(json.dumps(found))
 
 
 @pytest.mark.parametrize(

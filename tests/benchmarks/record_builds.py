@@ -66,7 +66,7 @@ def main() -> None:
         result = measure.run(
             plan, on_step=lambda done, total, words: say(f"{words} {done}/{total}")
         )
-        files.write(out / f"own-build-{name}.json", result.to_json())
+        files.write(out / f"own-build-{name}.json", to_json(result))
         say(str(result))
 
 
