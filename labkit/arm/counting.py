@@ -1,6 +1,6 @@
 """Which instructions an Arm CPU executes, counted in the emulated lane. They are not time."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from labkit.arm import plugin, snapshots
+from labkit.arm import plugin
 from labkit.arm.counts import Counts
 from labkit.base.errors import CountingFailed
 from labkit.engine import lanes
@@ -36,15 +36,15 @@ class CountingEngine(EngineProcess):
             )
 
         def counter(prefix: Path) -> str:
-            self._files = (snapshots.path(prefix, number) for number in count())
+            self._files = (plugin.path(prefix, number) for number in count())
             return plugin.option(prefix)
 
         super().__init__(lane, plugin=counter)
 
-    def _snapshot(self) -> snapshots.Snapshot:
+    def _snapshot(self) -> plugin.Snapshot:
         self._maps = self.request("snapshot")["maps"]
         file = next(self._files)
-        taken = snapshots.read(file)
+        taken = plugin.read(file)
         file.unlink()
         return taken
 
@@ -54,9 +54,9 @@ class CountingEngine(EngineProcess):
         for _, run in runs:
             run()
             taken.append(self._snapshot())
-        executions = np.dot([factor for factor, _ in runs], snapshots.executed(*taken))
-        where = snapshots.mapped_files(self._maps)
-        return snapshots.attribute(taken[-1], np.maximum(executions, 0), where)
+        executions = np.dot([factor for factor, _ in runs], plugin.executed(*taken))
+        where = plugin.mapped_files(self._maps)
+        return plugin.attribute(taken[-1], np.maximum(executions, 0), where)
 
     def count(self, part: Part, **options: Any) -> Counts:
         """Instructions of one forward pass, of a part loaded with options of `Part.load`.
@@ -111,7 +111,6 @@ class Rung:
 def ladder(
     parts: Sequence[Part],
     *,
-    rungs: Iterable[tuple[str, bool]] = RUNGS,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> tuple[Rung, ...]:
     """Count each part on each CPU of the ladder, KleidiAI off, and on where the CPU can run it.
@@ -120,13 +119,11 @@ def ladder(
     ----------
     parts
         What to run, from `labkit.model.parts`.
-    rungs
-        (CPU, KleidiAI) of each rung.
     on_step
         Called with a few words before each step.
     """
     climbed = []
-    for cpu, kleidiai in rungs:
+    for cpu, kleidiai in RUNGS:
         counts = {}
         with CountingEngine(lanes.emulated(cpu)) as engine:
             for part in parts:

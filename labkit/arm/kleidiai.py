@@ -15,7 +15,7 @@ from labkit.arm.rules import Layer, Reason
 from labkit.arm.symbols import functions
 from labkit.engine.client import EngineProcess
 from labkit.engine.lanes import Lane
-from labkit.model.manifest import Manifest, read
+from labkit.model.chat import Model
 from labkit.model.parts import Part, all_parts
 
 INSTRUCTION_SETS = ("i8mm", "dotprod", "NEON", "SME2", "SME", "any")
@@ -91,7 +91,7 @@ class Examination:
     def rows(self) -> list[tuple[str, str, str]]:
         """The facts with their evidence: name, answer, evidence."""
         sets = Counter(kernel.instruction_set for kernel in self.kernels or ())
-        counted = ", ".join(f"{name} {sets[name]}" for name in INSTRUCTION_SETS if sets[name])
+        counted = ", ".join(f"{name} {n}" for name, n in sets.items())
         symbols = {
             None: "the library's symbols could not be read (it is no ELF file, or stripped)",
             False: "no kai_ function in MNN's library",
@@ -225,7 +225,7 @@ def examine(
     ModelError, LaneNotReady, EngineCrashed
         Nothing could be found out.
     """
-    manifest, parts = read(model), parts or all_parts(model)
+    parts = parts or all_parts(model)
     on_step("symbols of MNN's library")
     inside = kernels(lane.library)
     uses = []
@@ -233,18 +233,22 @@ def examine(
         for part in parts:
             on_step(f"{part.name}, {part.size}")
             uses.append(_use(engine, part, kleidiai=hint, memory=memory, precision=precision))
-        log, features, machine = _log(engine), engine.features, engine.machine
+        said, features, machine = engine.said, engine.features, engine.machine
         model_layers = layers(engine, dict.fromkeys(part.file for part in parts))
+    chat_types = None
     if chat:
         on_step("one token through MNN-LLM")
+        with Model(model, threads=1, lane=lane) as opened:
+            opened.ask(None, "?", max_new_tokens=1)
+            chat_types = accelerated_types(opened.engine.said)
     return Examination(
         lane=lane.label,
         machine=machine,
         features=features,
         kernels=inside,
         hint=hint,
-        accelerated_types=accelerated_types(log),
-        chat_types=_chat_types(model, lane, manifest) if chat else None,
+        accelerated_types=accelerated_types(said),
+        chat_types=chat_types,
         uses=tuple(uses),
         layers=len(model_layers),
         reasons=rules.reasons(
@@ -258,10 +262,6 @@ def examine(
     )
 
 
-def _log(engine: EngineProcess) -> str:
-    return engine.log.read_text(errors="replace")
-
-
 def _use(engine: EngineProcess, part: Part, **options: Any) -> Use:
     if not isinstance(engine, CountingEngine):
         part.load(engine, **options)
@@ -271,18 +271,3 @@ def _use(engine: EngineProcess, part: Part, **options: Any) -> Use:
     kernels = counts.inside("kai_").by_function()
     shares = tuple((name, n / counts.total) for (_, name), n in kernels)
     return Use(part=part.name, share=counts.share("kai_"), kernels=shares)
-
-
-def _chat_types(model: Path, lane: Lane, manifest: Manifest) -> tuple[str, ...]:
-    options: dict[str, Any] = {"threads": 1, "precision": "normal", "memory": "low"}
-    with EngineProcess(lane) as engine:
-        engine.request("load_chat", directory=str(model.resolve()), **options)
-        engine.request(
-            "ask",
-            question="?",
-            image_pad=manifest.image_pad,
-            stop=list(manifest.stop),
-            max_new_tokens=1,
-            positions="mrope",
-        )
-        return accelerated_types(_log(engine))

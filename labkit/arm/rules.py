@@ -43,49 +43,41 @@ class Reason:
 def obstacle(layer: Layer, *, precision: str = "normal") -> Reason | None:
     """Why MNN takes no KleidiAI kernel for a layer even where all else fits; None if it does."""
     height, width = layer.kernel
-    bits = "not quantised" if layer.bits is None else f"{layer.bits}-bit"
-    blocks = f"blocks of {layer.block_size}" if layer.block_size else ""
-    rules = (
-        (
-            layer.kernel != (1, 1),
+    if layer.kernel != (1, 1):
+        return Reason(
             "kernel",
             f"it is a {height}×{width} convolution; only 1×1 (linear layers) are taken",
             "nothing: MNN's own kernel runs it",
-        ),
-        (
-            layer.group != 1,
-            "group",
-            "its channels are grouped",
-            "nothing: MNN's own kernel runs it",
-        ),
-        (
-            layer.bits != 4,
+        )
+    if layer.group != 1:
+        return Reason("group", "its channels are grouped", "nothing: MNN's own kernel runs it")
+    if layer.bits != 4:
+        bits = "not quantised" if layer.bits is None else f"{layer.bits}-bit"
+        return Reason(
             "bits",
             f"its weights are {bits}; KleidiAI's kernels in MNN are for 4 bits",
             "convert with --weight-bits 4 --vision-bits 4",
-        ),
-        (
-            not layer.asymmetric and layer.block_size > 0,
+        )
+    if not layer.asymmetric and layer.block_size:
+        return Reason(
             "block",
             "symmetric weights in blocks: MNN has no KleidiAI kernel for them",
             "convert without --symmetric, or with --block-size 0",
-        ),
-        (
-            not layer.asymmetric and precision == "low",
+        )
+    if not layer.asymmetric and precision == "low":
+        return Reason(
             "block",
             "symmetric weights in float16: MNN has no KleidiAI kernel for them",
             "convert without --symmetric",
-        ),
-        (
-            (layer.block_size or layer.columns) % 32 > 0,
+        )
+    if (layer.block_size or layer.columns) % 32:
+        blocks = f"blocks of {layer.block_size}" if layer.block_size else ""
+        return Reason(
             "width",
             f"{blocks or f'inputs {layer.columns} wide'}: the kernels need a multiple of 32",
             "make its input a multiple of 32 wide",
-        ),
-    )
-    return next(
-        (Reason(code, text, todo) for in_the_way, code, text, todo in rules if in_the_way), None
-    )
+        )
+    return None
 
 
 def reasons(

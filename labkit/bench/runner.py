@@ -73,7 +73,7 @@ class Runner:
         machine = self.engine.machine
         return {
             "peak_bytes": self.engine.request("memory")["peak_bytes"],
-            "kleidiai_running": accelerated_types(self.engine.log.read_text(errors="replace")),
+            "kleidiai_running": accelerated_types(self.engine.said),
             "versions": {name: machine[name] for name in VERSIONS & machine.keys()},
         }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from labkit.arm import plugin, snapshots
+from labkit.arm import plugin
 from labkit.arm.counts import Counts, difference
 from labkit.arm.kleidiai import accelerated_types
 from labkit.base import command, files
@@ -155,7 +155,7 @@ def count(
             on_step(f"{record.variant}: llm_demo, {name}")
             out = desk.folder / name.replace(" ", "-")
             run = desk.run(prompts, tokens, plugin.option(out, at_exit=True))
-            return snapshots.at_exit(out), run
+            return plugin.at_exit(out), run
 
         once, seen_run = counted("seen", seen)
         twice, _ = counted("seen twice", seen, seen)

@@ -111,7 +111,7 @@ def _count(
 ) -> None:
     """Executed instructions of each part, on each CPU of the ladder."""
     from labkit.arm import counting
-    from labkit.arm.classes import CLASSES
+    from labkit.arm.counts import CLASSES
     from labkit.arm.figures import top_functions
     from labkit.base.records import to_json
     from labkit.base.show import Table

@@ -113,7 +113,7 @@ def kernels(
     """
     from labkit.kernels import report
 
-    measured = report.measure(rows, outputs, width, on_step=say)
+    measured = report.measure((rows, outputs, width), on_step=say)
     modelled = "Multiply-adds to a cycle, by llvm-mca: a static model, not a measurement."
     sections = [
         measured.label,

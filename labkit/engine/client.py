@@ -154,7 +154,12 @@ class EngineProcess:
     @property
     def features(self) -> tuple[str, ...] | None:
         """The CPU's features as MNN sees them; None if it has not said."""
-        return parse_features(self.log.read_text(errors="replace"))
+        return parse_features(self.said)
+
+    @property
+    def said(self) -> str:
+        """What MNN has printed so far."""
+        return self.log.read_text(errors="replace")
 
     @property
     def pid(self) -> int:

@@ -1,6 +1,6 @@
 """Runs KleidiAI's own kernels out of MNN's wheel: ``in_wheel LIBRARY JOB.npz OUT.npz``.
 
-`labkit.kernels.wheel` starts it inside the emulated lane; it imports what the worker does: NumPy.
+`labkit.kernels.running` starts it inside the emulated lane; it imports what the worker does: NumPy.
 """
 
 import ctypes

@@ -11,7 +11,7 @@ from labkit.base.errors import CountingFailed, KernelError, LaneNotReady
 from labkit.base.records import from_json
 from labkit.base.show import Table
 from labkit.engine import lane_setup, lanes, qemu
-from labkit.kernels import reference, running, static, toolchain, wheel
+from labkit.kernels import reference, running, static, toolchain
 from labkit.kernels.running import KERNELS, KernelCount, Problem, example
 from labkit.kernels.static import CoreModel
 
@@ -128,20 +128,13 @@ def _check(problems: Sequence[Problem]) -> None:
 
 def _by_rows(width: int) -> tuple[tuple[int, int, int], ...]:
     kernels = ("dotprod_gemv", "i8mm_gemm")
-    counts = (
-        running.count([example(rows, 64, width, kernel=kernel) for rows in ROWS])
-        for kernel in kernels
-    )
-    gemv, gemm = ([count.instructions for count in of_kernel] for of_kernel in counts)
-    return tuple(zip(ROWS, gemv, gemm, strict=True))
+    problems = [example(rows, 64, width, kernel=kernel) for kernel in kernels for rows in ROWS]
+    counts = [count.instructions for count in running.count(problems)]
+    return tuple(zip(ROWS, counts, counts[len(ROWS) :], strict=False))
 
 
 def measure(
-    rows: int = SHAPE[0],
-    outputs: int = SHAPE[1],
-    width: int = SHAPE[2],
-    *,
-    on_step: Callable[[str], None] = lambda _: None,
+    shape: tuple[int, int, int] = SHAPE, *, on_step: Callable[[str], None] = lambda _: None
 ) -> KernelComparison:
     """Compile, check, count and model all kernels on a shape.
 
@@ -155,14 +148,15 @@ def measure(
     """
     on_step("compile the kernels, compare their results with NumPy's")
     program, missing, alike = toolchain.build(), [], None
+    one_row = (1, *shape[1:])
     problems = [
-        example(1 if kernel.endswith("gemv") else rows, outputs, width, kernel=kernel)
+        example(*(one_row if kernel.endswith("gemv") else shape), kernel=kernel)
         for kernel in KERNELS
     ]
     more = [example(*shape, kernel=kernel) for shape in SHAPES for kernel in KERNELS]
     _check([*problems, *more])
     on_step("count instructions")
-    counts, by_rows = running.count(problems), _by_rows(width)
+    counts, by_rows = running.count(problems), _by_rows(shape[2])
     pair = [example(1, 8, 64), example(8, 8, 64)]
     chosen = {
         cpu: tuple(kernel for kernel, _ in running.solve(pair, cpu=cpu)) for cpu in lanes.CPUS
@@ -170,9 +164,9 @@ def measure(
     loops = {kernel: static.hot_loop(program, kernel) for kernel in KERNELS}
     try:
         lane = lanes.emulated("max")
-        for problem, (form, name) in zip(problems, wheel.FORMS.items(), strict=False):
+        for problem, (form, name) in zip(problems, running.FORMS.items(), strict=False):
             on_step(f"count KleidiAI's {form}")
-            packed, _, count = wheel.run(problem, lane)
+            packed, _, count = running.kleidiai(problem, lane)
             counts.append(count)
             alike = packed.tobytes() == reference.pack(problem.linear).tobytes()
             loop = static.hot_loop(lane.library, f"kai_kernel_{name}", around=True)
@@ -190,7 +184,7 @@ def measure(
     except KernelError as error:
         missing.append(f"the static models: {error}")
     return KernelComparison(
-        shape=(rows, outputs, width),
+        shape=shape,
         made_with=tuple(made_with),
         equal=len(problems) + len(more),
         packed_alike=alike,

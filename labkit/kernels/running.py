@@ -1,19 +1,24 @@
-"""Problems for the C kernels, solved and counted: natively on Arm, else under QEMU."""
+"""Problems solved and counted: by the C kernels, and by KleidiAI's own out of MNN's wheel.
+
+The C kernels run natively on Arm, else under QEMU. The wheel's functions are not exported, so
+`labkit.kernels.in_wheel` calls them at their address, in the emulated lane.
+"""
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from labkit.arm import plugin, snapshots
+from labkit.arm import plugin
 from labkit.arm.counts import Counts
-from labkit.arm.snapshots import MappedFile
+from labkit.arm.symbols import code
 from labkit.base import command
 from labkit.base.errors import CommandFailed, KernelError
 from labkit.engine import qemu
+from labkit.engine.lanes import Lane
 from labkit.kernels import reference
 from labkit.kernels.toolchain import build, toolchain
 from labkit.model.weights import QuantizedLinear
@@ -32,6 +37,13 @@ LIMITS = {
 }
 """Multiply-adds of the best instruction that a kernel uses: madd, smlal, sdot, smmla."""
 ANYWHERE = (0, 1 << 40)
+MATMUL = "matmul_clamp_f32_qsi8d32p{0}x8_qai4c32p4x8_{1}x4_neon_{2}"
+FORMS = {"gemv": MATMUL.format(1, 1, "dotprod"), "gemm": MATMUL.format(4, 8, "i8mm")}
+"""The two that MNN takes for asymmetric int4 in blocks, on a CPU with dotprod and i8mm."""
+PACKING = (
+    "kai_run_rhs_pack_nxk_qai4c32p_qau4c32s0s1_f32_f32_f32_neon",
+    "kai_run_lhs_quant_pack_qsi8d32pscalef32_f32_neon",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,11 +192,62 @@ def count(problems: Sequence[Problem]) -> list[KernelCount]:
             "Type: sudo apt-get install qemu-user"
         )
     program = build()
-    where = [MappedFile(program, *ANYWHERE)]  # static: its symbols say where it lies
+    where = [plugin.MappedFile(program, *ANYWHERE)]  # static: its symbols say where it lies
     with tempfile.TemporaryDirectory(prefix="labkit-kernels-") as folder:
         prefix = Path(folder) / "snapshot"
         solved = solve(problems, program=program, plugin=plugin.option(prefix))
         return [
-            of_problem(kernel, problem, snapshots.between(prefix, 2 * i, where).inside(kernel))
+            of_problem(kernel, problem, plugin.between(prefix, 2 * i, where).inside(kernel))
             for i, (problem, (kernel, _)) in enumerate(zip(problems, solved, strict=True))
         ]
+
+
+def kleidiai(problem: Problem, lane: Lane) -> tuple[np.ndarray, np.ndarray, KernelCount]:
+    """Solve a problem with the wheel's KleidiAI and count it.
+
+    Parameters
+    ----------
+    problem
+        One row is solved with the GEMV kernel, more with the GEMM kernel; its own is not used.
+    lane
+        The emulated lane, with all instructions.
+
+    Returns
+    -------
+    tuple
+        The weights as KleidiAI packs them, without the bias, as `labkit.kernels.reference.pack`;
+        (rows, outputs) float32; the counts.
+
+    Raises
+    ------
+    KernelError
+        If the library lacks the functions, or the run fails.
+    """
+    form = "gemv" if len(problem.x) == 1 else "gemm"
+    codes, scale = problem.linear.codes, problem.linear.scale
+    names = (*PACKING, f"kai_run_{FORMS[form]}")
+    with tempfile.TemporaryDirectory(prefix="labkit-kernels-") as folder:
+        job, out, prefix = (Path(folder) / name for name in ("job.npz", "out.npz", "snapshot"))
+        np.savez(
+            job,
+            addresses=[code(lane.library, name)[0] for name in names],
+            lhs=reference.whole_blocks(problem.x),
+            mr=1 if form == "gemv" else 4,
+            rhs=codes[:, ::2] << 4 | codes[:, 1::2],
+            zero=reference.offsets(problem.linear),
+            scale=scale,
+        )
+        caller = replace(lane, module="labkit.kernels.in_wheel")
+        argv, env = caller.worker_command(plugin=plugin.option(prefix))
+        words = [*argv, *map(str, (lane.library, job, out))]
+        try:
+            command.run(words, env=env, cwd=Path(folder))
+        except CommandFailed as error:
+            raise KernelError(
+                f"KleidiAI's kernel did not run: {error.reason}. It said: {error.output}"
+            ) from error
+        made = np.load(out)
+        counts = plugin.between(prefix, 1, plugin.mapped_files(str(made["maps"])))
+    packed = made["packed"].copy().view(reference.PACKED)
+    inside = counts.inside("kai_run_matmul", "kai_kernel_matmul")
+    return packed, made["result"], of_problem(f"kleidiai_{form}", problem, inside)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labkit.arm.classes import disassemble
+from labkit.arm.counts import disassemble
 from labkit.arm.symbols import code
 from labkit.base import command, hardware
 from labkit.base.errors import CommandFailed, KernelError

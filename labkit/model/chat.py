@@ -17,6 +17,7 @@ import numpy as np
 from labkit.base.errors import ModelError, QuestionError
 from labkit.base.hardware import default_threads
 from labkit.engine.client import EngineProcess
+from labkit.engine.lanes import Lane
 from labkit.model import manifest
 from labkit.model.images import ImageLike, prepare
 from labkit.model.parts import Part
@@ -86,6 +87,8 @@ class Model(AbstractContextManager["Model"]):
         positions too far on (`labkit.engine.mnn_llm.passes`).
     max_pixels
         Larger pictures are shrunk to this area; at most what the checkpoint allows.
+    lane
+        Where the engine runs; None is this interpreter.
 
     Raises
     ------
@@ -102,6 +105,7 @@ class Model(AbstractContextManager["Model"]):
         memory: str = "low",
         positions: str = "mrope",
         max_pixels: int = MAX_PIXELS,
+        lane: Lane | None = None,
     ) -> None:
         if not {precision, memory} <= set(PRECISIONS) or positions not in ("mrope", "mnn"):
             raise ModelError(
@@ -112,7 +116,7 @@ class Model(AbstractContextManager["Model"]):
         self.options: dict[str, Any] = dict(
             threads=threads or default_threads(), precision=precision, memory=memory
         )
-        self.positions = positions
+        self.positions, self.lane = positions, lane
         least, most = self.manifest.image["min_pixels"], self.manifest.image["max_pixels"]
         self.area = {"min_pixels": least, "max_pixels": min(max_pixels, most)}
         if max_pixels < least:
@@ -130,7 +134,7 @@ class Model(AbstractContextManager["Model"]):
         """The engine, started at first use, and again after a crash."""
         if self._engine is None or not self._engine.alive:
             self.close()
-            self._engine = EngineProcess()
+            self._engine = EngineProcess(self.lane)
         return self._engine
 
     def ask(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labkit.arm.classes import CLASSES, classify, disassemble
+from labkit.arm.counts import CLASSES, classify, disassemble
 
 # Words as GNU as 2.40 makes them with -march=armv8.6-a+i8mm+dotprod+fp16.
 ENCODINGS = [

@@ -59,15 +59,13 @@ def test_each_cpu_of_the_ladder_has_its_instructions(
     emulated_lane: Lane, mini_folder: Path
 ) -> None:
     steps: list[str] = []
-    rungs = counting.ladder(
-        [parts.decode(mini_folder)], rungs=counting.RUNGS[:3], on_step=steps.append
-    )
-    neon, dotprod, i8mm = (rung.counts["decode"].by_class() for rung in rungs)
+    rungs = counting.ladder([parts.decode(mini_folder)], on_step=steps.append)
+    neon, dotprod, i8mm, _ = (rung.counts["decode"].by_class() for rung in rungs)
     assert (neon["smmla"], neon["sdot"]) == (0, 0)
     assert dotprod["smmla"] == 0
     assert dotprod["sdot"] > 90_000
     assert i8mm["smmla"] > 90_000
-    assert len(steps) == 3
+    assert len(steps) == len(counting.RUNGS)
     assert rungs[0].to_dict()["unit"] == "executed instructions, not time"
 
 

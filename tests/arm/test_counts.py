@@ -7,8 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from labkit.arm.classes import CLASSES
-from labkit.arm.counts import Counts
+from labkit.arm.counts import CLASSES, Counts
 
 
 def made_up(*rows: tuple[str, int]) -> Counts:

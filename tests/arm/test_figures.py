@@ -7,9 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from labkit.arm.classes import CLASSES
 from labkit.arm.counting import Rung
-from labkit.arm.counts import Counts
+from labkit.arm.counts import CLASSES, Counts
 from labkit.arm.figures import LOOKS, ladder, top_functions
 
 

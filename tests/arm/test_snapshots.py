@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labkit.arm import snapshots
-from labkit.arm.classes import CLASSES
-from labkit.arm.snapshots import MAGIC, MappedFile, attribute, between, executed, mapped_files
+from labkit.arm import plugin
+from labkit.arm.counts import CLASSES
+from labkit.arm.plugin import MAGIC, MappedFile, attribute, between, executed, mapped_files
 from labkit.arm.symbols import functions
 from labkit.base.errors import CountingFailed
 
@@ -32,7 +32,7 @@ def test_blocks_become_instructions_even_where_no_library_lies(tmp_path: Path) -
     smmla, load, ret = 0x4E80A400, 0xF9400000, 0xD65F03C0
     blocks = [(0x1000, 5, [smmla, load]), (0x2000, 0, [ret]), (0x3000, 2, [ret])]
     write_snapshot(tmp_path / "s", blocks)
-    snapshot = snapshots.read(tmp_path / "s")
+    snapshot = plugin.read(tmp_path / "s")
     counts = attribute(snapshot, snapshot.executions, [])
     assert counts.by_class() == dict.fromkeys(CLASSES, 0) | {"smmla": 5, "load": 5, "branch": 2}
     assert list(counts.functions) == [("elsewhere", "(no symbol)")]
@@ -49,7 +49,7 @@ def test_executions_go_to_the_function_at_their_address(tmp_path: Path) -> None:
     start, ret = 0x7F0000000000, [0xD65F03C0]
     places = [(start + one, 3, ret), (start + two + 4, 4, ret), (start, 5, ret), (0x1000, 6, ret)]
     write_snapshot(tmp_path / "s", places)
-    snapshot = snapshots.read(tmp_path / "s")
+    snapshot = plugin.read(tmp_path / "s")
     where = [MappedFile(library, start, start + (1 << 20))]
     counts = dict(attribute(snapshot, snapshot.executions, where).by_function())
     assert counts == {
@@ -65,7 +65,7 @@ def test_what_runs_in_a_file_without_functions_has_no_name(tmp_path: Path) -> No
     source.write_text("int number = 1;\n")
     subprocess.run(["cc", "-shared", "-nostdlib", "-o", library, source], check=True)
     write_snapshot(tmp_path / "s", [(0x1000, 1, [0xD65F03C0])])
-    snapshot = snapshots.read(tmp_path / "s")
+    snapshot = plugin.read(tmp_path / "s")
     counts = attribute(snapshot, snapshot.executions, [MappedFile(library, 0, 0x2000)])
     assert counts.by_function() == [(("none", "(no symbol)"), 1)]
 
@@ -90,7 +90,7 @@ def test_executions_from_each_snapshot_to_the_next(tmp_path: Path) -> None:
     for number, counted in enumerate(([5], [7, 1], [9, 4, 2])):
         blocks = [(0x1000 * (i + 1), n, [0xD65F03C0]) for i, n in enumerate(counted)]
         write_snapshot(tmp_path / f"s.{number}", blocks)
-        taken.append(snapshots.read(tmp_path / f"s.{number}"))
+        taken.append(plugin.read(tmp_path / f"s.{number}"))
     assert executed(*taken).tolist() == [[2, 1, 0], [2, 3, 2]]
     assert [between(tmp_path / "s", number, []).total for number in (0, 1)] == [3, 7]
 
@@ -102,6 +102,6 @@ def test_a_damaged_or_missing_snapshot_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     for name in ("cut", "other", "empty"):
         with pytest.raises(CountingFailed, match="is damaged"):
-            snapshots.read(tmp_path / name)
+            plugin.read(tmp_path / name)
     with pytest.raises(CountingFailed, match="found none"):
-        snapshots.read(tmp_path / "none")
+        plugin.read(tmp_path / "none")

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labkit.arm.classes import CLASSES
-from labkit.arm.counts import Counts, difference
+from labkit.arm.counts import CLASSES, Counts, difference
 from labkit.arm.figures import ladder
 from labkit.base import files, paths
 from labkit.base.records import to_json

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from labkit.base.errors import KernelError
 from labkit.engine.lanes import CPUS, Lane
-from labkit.kernels import figures, reference, report, running, static, toolchain, wheel
+from labkit.kernels import figures, reference, report, running, static, toolchain
 from labkit.kernels.report import KernelComparison
 from labkit.kernels.running import KERNELS, KernelCount, example
 from labkit.model.weights import quantize
@@ -34,7 +34,7 @@ SHAPES = [
 def made(emulated_lane: Lane) -> KernelComparison:
     """Compiled, checked, counted and modelled here, on a small shape."""
     assert emulated_lane.name == "emulated"
-    return report.measure(8, 16, 256)
+    return report.measure((8, 16, 256))
 
 
 def count_of(made: KernelComparison, kernel: str) -> KernelCount:
@@ -162,7 +162,7 @@ def test_counts_agree_with_the_shape_and_rise_with_the_instruction_set(
 def test_the_wheels_kleidiai_multiplies_and_packs_as_we_do(emulated_lane: Lane, rows: int) -> None:
     """Its activations are rounded by other code, so its results agree to a step of a weight."""
     problem = example(rows, 8, 64)
-    packed, result, count = wheel.run(problem, emulated_lane)
+    packed, result, count = running.kleidiai(problem, emulated_lane)
     expected = reference.product(problem.x, problem.linear)
     assert packed.tobytes() == reference.pack(problem.linear).tobytes()
     assert np.abs(result - expected).max() < 0.02 * np.abs(expected).max()
