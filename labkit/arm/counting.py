@@ -1,7 +1,6 @@
 """Which instructions an Arm CPU executes, counted in the emulated lane. They are not time."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 
 from labkit.arm import plugin
 from labkit.arm.counts import Counts
+from labkit.base.data import frozen
 from labkit.base.errors import CountingFailed
 from labkit.engine import lanes
 from labkit.engine.client import EngineProcess
@@ -84,7 +84,7 @@ class CountingEngine(EngineProcess):
         return self._sum((1, get_ready), (-1, lambda: part.forward(self)))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Rung:
     """A CPU with KleidiAI off or on, and the counts of one forward pass there, by part."""
 

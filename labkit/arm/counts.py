@@ -4,6 +4,7 @@ The class of an instruction: capstone reads it, and one table of rules sorts it.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -95,9 +96,8 @@ class Counts:
 
     def by_function(self) -> list[tuple[tuple[str, str], int]]:
         """Functions with their instructions, most first."""
-        totals = {function: float(row.sum()) for function, row in self.functions.items()}
-        most_first = sorted(totals, key=totals.__getitem__, reverse=True)
-        return [(function, int(totals[function])) for function in most_first if totals[function]]
+        totals = Counter({function: int(row.sum()) for function, row in self.functions.items()})
+        return [(function, n) for function, n in totals.most_common() if n]
 
     def inside(self, *prefixes: str) -> "Counts":
         """Those in functions whose names begin with one of some prefixes, such as ``"kai_"``."""

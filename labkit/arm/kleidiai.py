@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from labkit.arm import rules
 from labkit.arm.counting import CountingEngine
 from labkit.arm.rules import Layer, Reason
 from labkit.arm.symbols import functions
+from labkit.base.data import frozen
 from labkit.engine.client import EngineProcess
 from labkit.engine.lanes import Lane
 from labkit.model.chat import Model
@@ -34,7 +35,7 @@ DOES = {
 WORDS = {None: "unknown", True: "yes", False: "no"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Kernel:
     """One micro-kernel: its name, the instruction set it is written for, and what it does."""
 
@@ -43,7 +44,7 @@ class Kernel:
     does: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Use:
     """One part of the model, and where its instructions went.
 
@@ -57,7 +58,7 @@ class Use:
     kernels: tuple[tuple[str, float], ...] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Examination:
     """The three facts for one lane and one model."""
 

@@ -166,11 +166,10 @@ def executed(*snapshots: Snapshot) -> np.ndarray:
 
 def mapped_files(maps: str) -> list[MappedFile]:
     """The files in a process's memory, from the text of its ``/proc/self/maps``."""
-    spans: dict[Path, tuple[int, int]] = {}
+    ends: dict[Path, list[int]] = {}
     for low, high, name in MAPPING.findall(maps):  # by address, lowest first
-        file, start, end = Path(name), int(low, 16), int(high, 16)
-        spans[file] = (spans.get(file, (start,))[0], end)
-    return [MappedFile(file, *span) for file, span in spans.items() if file.is_file()]
+        ends.setdefault(Path(name), []).extend((int(low, 16), int(high, 16)))
+    return [MappedFile(file, at[0], at[-1]) for file, at in ends.items() if file.is_file()]
 
 
 def attribute(snapshot: Snapshot, executions: np.ndarray, where: Iterable[MappedFile]) -> Counts:

@@ -9,10 +9,12 @@ MNN 3.6.1, ``source/backend/cpu/kleidiai`` (``canAccelerate``, ``getQIntAccelTyp
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from labkit.base.data import frozen
+
 CPUS = "MNN takes KleidiAI only with dotprod and i8mm, or with SME2"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Layer:
     """A layer with weights, as far as it decides which kernel runs.
 

@@ -1,19 +1,19 @@
 """Functions of an ELF file by address: their names, and their code."""
 
 import ctypes
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.base.errors import KernelError
 
 SYMBOL = np.dtype("<u4, u1, u1, <u2, <u8, <u8")  # name, type, visibility, section, address, size
 FUNCTION_TYPES = (2, 10)  # STT_FUNC; STT_GNU_IFUNC, which is chosen when the library is loaded
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Functions:
     """The functions that an ELF file defines, in the order of their addresses.
 

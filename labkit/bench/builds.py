@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from labkit.arm.counts import Counts
 from labkit.base import paths
+from labkit.base.data import frozen
 from labkit.base.errors import BuildError
 from labkit.base.records import from_json
 from labkit.base.show import Table
@@ -23,7 +23,7 @@ from labkit.engine import lanes
 AVX512 = ("MNN_AVX512", "MNN_AVX512_VNNI")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Demo:
     """``llm_demo`` of one build, counted; `labkit.arm.figures.ladder` draws it.
 
@@ -51,7 +51,7 @@ class Demo:
         return {phase: counted["kai_share"] for phase, counted in self.phases.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Recorded:
     """The builds of the machine where the lesson was made, and what they answered there."""
 

@@ -3,8 +3,10 @@
 The command line reads this for its help, so it imports nothing heavy.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+
+from labkit.base.data import frozen
 
 PARTS = ("load", "vision", "prefill", "decode")
 COMPARISONS = {
@@ -24,7 +26,7 @@ COMPARISONS = {
 WORDS = {**COMPARISONS, "llm_demo": "two builds' llm_demo, end to end with its KV cache"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Side:
     """One way to run the work.
 

@@ -148,9 +148,7 @@ def demos(
 
 def orders(pairs: int, rng: np.random.Generator) -> tuple[str, ...]:
     """Which side begins in each pair: one half of them the other way round, shuffled."""
-    order = [("AB", "BA")[i % 2] for i in range(pairs)]
-    rng.shuffle(order)
-    return tuple(order)
+    return tuple(rng.permutation(np.resize(("AB", "BA"), pairs)).tolist())
 
 
 def warm_up(once: Callable[[], float]) -> tuple[float, ...]:

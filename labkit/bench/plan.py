@@ -1,9 +1,10 @@
 """What will be measured, and whether it can be."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from labkit.base import hardware, stats
+from labkit.base.data import frozen
 from labkit.base.errors import ResultError
 from labkit.bench import comparisons
 from labkit.bench.comparisons import COMPARISONS, PARTS, Side
@@ -15,7 +16,7 @@ from labkit.model.manifest import Manifest
 HERE = ("model", "checkpoint", "lane", "build")  # this machine's business, not a result's
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class BenchPlan:
     """What will be measured.
 

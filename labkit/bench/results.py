@@ -3,7 +3,6 @@
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from labkit import __version__
 from labkit.base import files, hardware, paths
+from labkit.base.data import frozen
 from labkit.base.errors import ResultError
 from labkit.base.records import from_json, to_json
 from labkit.bench.rows import Comparison, section
@@ -21,7 +21,7 @@ SCHEMA = 1
 AGAIN = "Measure again: labkit bench"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class BenchResult:
     """Everything that one run found, as a file keeps it; no folder of the machine is in it.
 

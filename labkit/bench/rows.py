@@ -1,17 +1,17 @@
 """The rows of a result: one part of one comparison, both sides, raw; and how they are told."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from labkit.base import stats
+from labkit.base.data import frozen
 from labkit.base.show import Table
 from labkit.bench.comparisons import PARTS, WORDS, Side
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Measured:
     """What one side took.
 
@@ -33,7 +33,7 @@ class Measured:
         return float(np.median(self.values_s))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Comparison:
     """One part, measured both ways.
 
@@ -84,7 +84,7 @@ def amount(seconds: float, tokens: int | None = None) -> str:
     return text
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Section:
     """One comparison for a reader: a row for each part, and what has to be said with it."""
 

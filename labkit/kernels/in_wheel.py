@@ -10,19 +10,8 @@ import numpy as np
 
 from labkit.engine.worker import Worker
 
-BLOCK, OUTPUTS, KR, SR = 32, 4, 16, 2
+BLOCK, NR, KR, SR = 32, 4, 16, 2
 BIAS_BYTES = 16
-PROTOTYPES = (
-    "num_groups n k nr kr sr bl rhs zero bias scale rhs_packed extra_bytes params",
-    "m k bl mr kr sr m_idx_start lhs lhs_stride lhs_packed",
-    "m n k bl lhs_packed rhs_packed dst dst_stride_row dst_stride_col scalar_min scalar_max",
-)
-"""Arguments of ``kai_run_rhs_pack_…``, ``kai_run_lhs_quant_pack_…`` and ``kai_run_matmul_…``.
-
-Source
-------
-KleidiAI 1.16.0, ``kai/ukernels/matmul``: the headers that have the functions' names.
-"""
 
 
 def as_c(argument: object) -> object:
@@ -35,53 +24,35 @@ def as_c(argument: object) -> object:
 
 
 def main(library: str, job: str, out: str) -> None:
-    """Pack weights; quantise, pack and multiply between snapshots 1 and 2; write all of it down."""
+    """Pack weights; quantise, pack and multiply between snapshots 1 and 2; write all of it down.
+
+    Source
+    ------
+    KleidiAI 1.16.0, ``kai/ukernels/matmul``: the functions' arguments, in their headers.
+    """
     given = np.load(job)
-    lhs, rhs, mr = given["lhs"], given["rhs"], int(given["mr"])
+    lhs, rhs, mr = given["lhs"], given["rhs"], int(given["mr"])  # mr rows are packed together
     (m, k), n = lhs.shape, len(rhs)
-    rhs_packed = np.zeros((-(-n // OUTPUTS), k // BLOCK * 96 + BIAS_BYTES), np.uint8)
+    zero_points = np.array([1, 8], np.int8)  # of lhs and rhs
+    rhs_packed = np.zeros((-(-n // NR), k // BLOCK * 96 + BIAS_BYTES), np.uint8)
+    lhs_packed = np.zeros(-(-m // mr) * mr * k // BLOCK * (BLOCK + 8), np.uint8)
     dst = np.zeros((m, n), np.float32)
-    arguments = {
-        "m": m,
-        "n": n,
-        "k": k,
-        "mr": mr,  # rows and outputs that are packed together
-        "nr": OUTPUTS,
-        "kr": KR,
-        "sr": SR,
-        "bl": BLOCK,
-        "num_groups": 1,
-        "rhs": rhs,
-        "zero": given["zero"],
-        "bias": None,
-        "scale": given["scale"],
-        "rhs_packed": rhs_packed,
-        "extra_bytes": 0,
-        "params": np.array([1, 8], np.int8),  # zero points: lhs, rhs
-        "m_idx_start": 0,
-        "lhs": lhs,
-        "lhs_stride": lhs.strides[0],
-        "lhs_packed": np.zeros(-(-m // mr) * mr * k // BLOCK * (BLOCK + 8), np.uint8),
-        "dst": dst,
-        "dst_stride_row": dst.strides[0],
-        "dst_stride_col": dst.itemsize,
-        "scalar_min": -3e38,
-        "scalar_max": 3e38,
-    }
     ctypes.CDLL(library)
     snapshot = Worker(print).snapshot
     maps = snapshot()["maps"]
     base = min(int(line.split("-")[0], 16) for line in maps.splitlines() if line.endswith(library))
 
-    def call(address: int, prototype: str) -> None:
-        values = (as_c(arguments[name]) for name in prototype.split())
-        ctypes.CFUNCTYPE(None)(base + address)(*values)
+    def call(address: int, *arguments: object) -> None:
+        ctypes.CFUNCTYPE(None)(base + address)(*map(as_c, arguments))
 
-    pack, quantize, multiply = zip(given["addresses"].tolist(), PROTOTYPES, strict=True)
-    call(*pack)
+    pack, quantize, multiply = given["addresses"].tolist()
+    groups, no_bias, extra_bytes, first_row = 1, None, 0, 0
+    weights = rhs, given["zero"], no_bias, given["scale"], rhs_packed
+    call(pack, groups, n, k, NR, KR, SR, BLOCK, *weights, extra_bytes, zero_points)
     snapshot()
-    call(*quantize)
-    call(*multiply)
+    call(quantize, m, k, BLOCK, mr, KR, SR, first_row, lhs, lhs.strides[0], lhs_packed)
+    result = dst, dst.strides[0], dst.itemsize
+    call(multiply, m, n, k, BLOCK, lhs_packed, rhs_packed, *result, -3e38, 3e38)  # no clamping
     snapshot()
     np.savez(out, packed=rhs_packed[:, :-BIAS_BYTES], result=dst, maps=np.array(maps))
 

@@ -1,12 +1,13 @@
 """The kernels side by side: checked, counted and modelled here, or read from recorded results."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from labkit.base import hardware, paths
+from labkit.base.data import frozen
 from labkit.base.errors import CountingFailed, KernelError, LaneNotReady
 from labkit.base.records import from_json
 from labkit.base.show import Table
@@ -21,7 +22,7 @@ SHAPES = ((1, 1, 1), (1, 5, 33), (3, 4, 31), (8, 8, 64), (9, 7, 100), (13, 6, 20
 ROWS = range(1, 13)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class KernelComparison:
     """What is known of all kernels on one shape.
 
@@ -148,12 +149,11 @@ def measure(
     """
     on_step("compile the kernels, compare their results with NumPy's")
     program, missing, alike = toolchain.build(), [], None
-    one_row = (1, *shape[1:])
+    rows, *size = shape
     problems = [
-        example(*(one_row if kernel.endswith("gemv") else shape), kernel=kernel)
-        for kernel in KERNELS
+        example(1 if kernel.endswith("gemv") else rows, *size, kernel=kernel) for kernel in KERNELS
     ]
-    more = [example(*shape, kernel=kernel) for shape in SHAPES for kernel in KERNELS]
+    more = [example(*other, kernel=kernel) for other in SHAPES for kernel in KERNELS]
     _check([*problems, *more])
     on_step("count instructions")
     counts, by_rows = running.count(problems), _by_rows(shape[2])
@@ -169,8 +169,8 @@ def measure(
             packed, _, count = running.kleidiai(problem, lane)
             counts.append(count)
             alike = packed.tobytes() == reference.pack(problem.linear).tobytes()
-            loop = static.hot_loop(lane.library, f"kai_kernel_{name}", around=True)
-            loops[count.kernel] = loop
+            function = f"kai_kernel_{name}"
+            loops[count.kernel] = static.hot_loop(lane.library, function, around=True)
     except (LaneNotReady, KernelError) as error:
         missing.append(f"KleidiAI's own kernels: {error}")
     compiler = hardware.printed_by([*toolchain.toolchain().compiler, "--version"])

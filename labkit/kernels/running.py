@@ -6,7 +6,7 @@ The C kernels run natively on Arm, else under QEMU. The wheel's functions are no
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from labkit.arm import plugin
 from labkit.arm.counts import Counts
 from labkit.arm.symbols import code
 from labkit.base import command
+from labkit.base.data import frozen
 from labkit.base.errors import CommandFailed, KernelError
 from labkit.engine import qemu
 from labkit.engine.lanes import Lane
@@ -46,7 +47,7 @@ PACKING = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Problem:
     """Something to compute.
 
@@ -134,7 +135,7 @@ def solve(
     return solved
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class KernelCount:
     """Executed instructions of one kernel on one shape, by class."""
 

@@ -9,7 +9,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from labkit.arm.counts import disassemble
 from labkit.arm.symbols import code
 from labkit.base import command, hardware
+from labkit.base.data import frozen
 from labkit.base.errors import CommandFailed, KernelError
 
 CORES = {
@@ -47,7 +47,7 @@ BRANCH = re.compile(r"(?:b(?:\.\w+)?|[ct]bn?z) .*#(\w+)")
 OLDEST, ITERATIONS = 17, 200
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class CoreModel:
     """What the static model says of one loop on one core.
 
@@ -109,13 +109,9 @@ def hottest(every: Sequence[range], *, around: bool = False) -> range:
     That this is the hot one holds where innermost loops do the same work in pieces of several
     sizes, as in kernels: the longest does the largest pieces, the others what these leave over.
     """
-
-    def inside(inner: range, outer: range) -> bool:
-        return inner != outer and outer.start <= inner.start and inner.stop <= outer.stop
-
-    innermost = (loop for loop in every if not any(inside(other, loop) for other in every))
+    innermost = (loop for loop in every if not any(set(other) < set(loop) for other in every))
     hot = max(innermost, key=len)
-    return min((loop for loop in every if inside(hot, loop)), key=len) if around else hot
+    return min((loop for loop in every if set(hot) < set(loop)), key=len) if around else hot
 
 
 def hot_loop(program: Path, function: str, *, around: bool = False) -> np.ndarray:

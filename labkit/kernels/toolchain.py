@@ -4,11 +4,11 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from labkit.arm.plugin import c_compiler, compiled
+from labkit.base.data import frozen
 from labkit.base.errors import CommandFailed, KernelError
 
 FOLDER = Path(__file__).parent
@@ -23,7 +23,7 @@ CROSS = "aarch64-linux-gnu-gcc"
 INSTALL = "sudo apt-get install g++-aarch64-linux-gnu qemu-user"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Toolchain:
     """A compiler for AArch64, and QEMU.
 
