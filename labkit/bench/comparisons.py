@@ -3,7 +3,6 @@
 The command line reads this for its help, so it imports nothing heavy.
 """
 
-from dataclasses import replace
 from functools import partial
 
 from labkit.base.data import frozen
@@ -34,37 +33,39 @@ class Side:
     """
 
     label: str
-    runtime: str
+    runtime: str = "modules"
     threads: int
     precision: str
     memory: str
     kleidiai: bool = False
 
 
-def sides(name: str, usual: Side, *, bits: str, build: str) -> tuple[Side, Side]:
+def sides(
+    name: str, *, bits: str, build: str, threads: int, precision: str, memory: str
+) -> tuple[Side, Side]:
     """Baseline and candidate of one of `COMPARISONS`.
 
     Parameters
     ----------
-    usual
-        What holds for both, unless the comparison changes it.
     bits
         The model's weights, such as "int4".
     build
         The variant of the own build.
+    threads, precision, memory
+        What holds for both, unless the comparison changes it.
     """
-    side, mnn = partial(replace, usual), replace(usual, label=f"MNN {bits}")
+    side = partial(Side, threads=threads, precision=precision, memory=memory)
     original, chat = partial(side, runtime="transformers"), partial(side, runtime="chat")
-    threads = f"{usual.threads} threads"
+    mnn, all_threads = side(label=f"MNN {bits}"), f"{threads} threads"
     both = {
         "kleidiai": (side(label="KleidiAI off"), side(label="KleidiAI on", kleidiai=True)),
         "quantised": (
             side(label="unpacked to float32", memory="normal"),
             side(label=f"kept {bits}", memory="low"),
         ),
-        "threads": (side(label="1 thread", threads=1), side(label=threads)),
+        "threads": (side(label="1 thread", threads=1), side(label=all_threads)),
         "build": (side(label="stock wheel"), side(label=f"own build, {build}", runtime="build")),
-        "chat": (chat(label="chat, 1 thread", threads=1), chat(label=f"chat, {threads}")),
+        "chat": (chat(label="chat, 1 thread", threads=1), chat(label=f"chat, {all_threads}")),
         "transformers-fp32": (original(label="transformers float32", precision="float32"), mnn),
         "transformers-bf16": (original(label="transformers bfloat16", precision="bfloat16"), mnn),
     }

@@ -60,15 +60,15 @@ class BenchPlan:
 
     def sides(self, comparison: str, bits: str) -> tuple[Side, Side]:
         """Baseline and candidate of a comparison; ``bits`` is the weights' kind, as "int4"."""
-        usual = Side(
-            label="",
-            runtime="modules",
+        own = read_record(self.build).variant if self.build and comparison == "build" else ""
+        return comparisons.sides(
+            comparison,
+            bits=bits,
+            build=own,
             threads=self.threads,
             precision=self.precision,
             memory=self.memory,
         )
-        own = read_record(self.build).variant if self.build and comparison == "build" else ""
-        return comparisons.sides(comparison, usual, bits=bits, build=own)
 
     def to_dict(self) -> dict[str, object]:
         """For a result: without folders."""

@@ -61,11 +61,12 @@ def counts(report: KernelComparison) -> Picture:
     words = []
     for axis, form in zip(axes, ("gemv", "gemm"), strict=True):
         plain, *shown = (count for count in report.counts if count.kernel.endswith(form))
-        names = [count.kernel.removesuffix(f"_{form}") for count in shown]
+        labels = [
+            count.kernel.removesuffix(f"_{form}").replace("kleidiai", "KleidiAI") for count in shown
+        ]
         mixes = [
             {name: 32 * n / count.macs for name, n in count.by_class.items()} for count in shown
         ]
-        labels = [name.replace("kleidiai", "KleidiAI") for name in names]
         class_bars(axis, labels, mixes, " {:.1f}")
         limits, y = [32 / count.limit for count in shown], np.arange(len(shown))
         mark = {"color": "black", "linewidth": 2.5, "label": "the instruction set's limit"}
@@ -88,25 +89,15 @@ def counts(report: KernelComparison) -> Picture:
 def cores(report: KernelComparison) -> Picture:
     """Multiply-adds to a cycle of the GEMM kernels on each core, by the static model."""
     figure, axis = subplots(size=(10.5, 4.6))
-    names, words = [], []
-    for y, (core, made) in enumerate(CORES.items()):
-        models = {kernel: report.model(kernel, core) for kernel in MARKS}
-        rates = {kernel: model.per_cycle for kernel, model in models.items() if model.per_cycle}
-        slowest, fastest = min(rates.values()), max(rates.values())
-        axis.hlines(y, slowest, fastest, color="0.75", linewidth=1.5, zorder=1)
-        gain = "no smmla"
-        if "i8mm_gemm" in rates:
-            gain = f"i8mm {rates['i8mm_gemm'] / rates['dotprod_gemm']:.1f}× dotprod"
-        axis.text(1.05 * fastest, y, f"  {gain}", va="center", fontsize=9)
-        schedule = models["neon_gemm"].scheduled_as
-        names.append(f"{core}, {made}" if schedule == core else f"{core}\n(as {schedule}), {made}")
-        each = ", ".join(f"{MARKS[kernel][1]} {rate:.1f}" for kernel, rate in rates.items())
-        words.append(f"{core}: {each}, {gain}")
-    for (kernel, (mark, label)), colour in zip(MARKS.items(), CYCLE, strict=True):
-        per_cycle = [report.model(kernel, core).per_cycle or np.nan for core in CORES]
+    rates = np.array(
+        [[report.model(kernel, core).per_cycle or np.nan for core in CORES] for kernel in MARKS]
+    )
+    places, fastest = range(len(CORES)), np.nanmax(rates, 0)
+    axis.hlines(places, np.nanmin(rates, 0), fastest, color="0.75", linewidth=1.5, zorder=1)
+    for (mark, label), colour, per_cycle in zip(MARKS.values(), CYCLE, rates, strict=True):
         axis.scatter(
             per_cycle,
-            range(len(CORES)),
+            places,
             s=130 if mark == "*" else 75,
             color=colour,
             marker=mark,
@@ -115,7 +106,19 @@ def cores(report: KernelComparison) -> Picture:
             zorder=2,
             label=label,
         )
-    axis.set_yticks(range(len(CORES)), names, fontsize=9)
+    names, words = [], []
+    for y, (core, made) in enumerate(CORES.items()):
+        by_kernel = dict(zip(MARKS, rates[:, y], strict=True))
+        ratio = by_kernel["i8mm_gemm"] / by_kernel["dotprod_gemm"]
+        gain = f"i8mm {ratio:.1f}× dotprod" if ratio > 0 else "no smmla"
+        axis.text(1.05 * fastest[y], y, f"  {gain}", va="center", fontsize=9)
+        schedule = report.model("neon_gemm", core).scheduled_as
+        names.append(f"{core}, {made}" if schedule == core else f"{core}\n(as {schedule}), {made}")
+        each = (
+            f"{MARKS[kernel][1]} {rate:.1f}, " for kernel, rate in by_kernel.items() if rate > 0
+        )
+        words.append(f"{core}: {''.join(each)}{gain}")
+    axis.set_yticks(places, names, fontsize=9)
     axis.set(
         xscale="log",
         xlim=(1.4, 90),

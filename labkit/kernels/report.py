@@ -143,7 +143,7 @@ def measure(
 
     Raises
     ------
-    KernelError, CountingFailed
+    KernelError, LaneNotReady, CountingFailed
         Without a compiler for AArch64, QEMU, or the counter; or if a kernel's result is not
         NumPy's, to the bit.
     """

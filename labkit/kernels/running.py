@@ -112,7 +112,7 @@ def solve(
     KernelError, LaneNotReady
         If the program does not run: a CPU without the kernel's instructions, say, or an old QEMU.
     """
-    native = toolchain().name == "native" and not plugin
+    native = toolchain().native and not plugin
     emulator = [] if native else qemu.emulator(cpu, Path("/"), plugin)
     with tempfile.TemporaryDirectory(prefix="labkit-kernels-") as folder:
         given, results = Path(folder, "in"), Path(folder, "out")
@@ -184,14 +184,10 @@ def count(problems: Sequence[Problem]) -> list[KernelCount]:
 
     Raises
     ------
-    KernelError, CountingFailed
+    LaneNotReady, KernelError, CountingFailed
         Without QEMU, a compiler, or the counter.
     """
-    if toolchain().qemu is None:
-        raise KernelError(
-            "instructions are counted under QEMU, on Linux; there is none on PATH. "
-            "Type: sudo apt-get install qemu-user"
-        )
+    qemu.program()
     program = build()
     where = [plugin.MappedFile(program, *ANYWHERE)]  # static: its symbols say where it lies
     with tempfile.TemporaryDirectory(prefix="labkit-kernels-") as folder:

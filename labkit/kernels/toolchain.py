@@ -25,18 +25,14 @@ INSTALL = "sudo apt-get install g++-aarch64-linux-gnu qemu-user"
 
 @frozen
 class Toolchain:
-    """A compiler for AArch64, and QEMU.
+    """A compiler for AArch64; what it makes runs here natively, or else under QEMU."""
 
-    QEMU counts, and runs the programs where the name is not "native".
-    """
-
-    name: str
     compiler: tuple[str, ...]
-    qemu: str | None
+    native: bool = False
 
     def target(self, extra: str) -> str:
         """The option for a CPU that has NEON and ``extra``; gcc and ziglang have other names."""
-        if self.name == "ziglang":
+        if "ziglang" in self.compiler:
             return f"-mcpu=generic{extra}"
         return f"-march=armv8{'.2' if extra else ''}-a{extra}"
 
@@ -52,16 +48,16 @@ def toolchain() -> Toolchain:
     qemu, cross, here = shutil.which("qemu-aarch64"), shutil.which(CROSS), platform.machine()
     if here in {"aarch64", "arm64"}:
         if compiler := c_compiler():
-            return Toolchain(name="native", compiler=(compiler,), qemu=qemu)
+            return Toolchain(compiler=(compiler,), native=True)
         raise KernelError(
             "expected a C compiler on PATH, found none. Type: sudo apt-get install gcc libc6-dev "
             "(macOS: xcode-select --install)"
         )
     if qemu and cross:
-        return Toolchain(name=CROSS, compiler=(cross,), qemu=qemu)
+        return Toolchain(compiler=(cross,))
     if qemu and find_spec("ziglang"):
         zig = (sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl")
-        return Toolchain(name="ziglang", compiler=zig, qemu=qemu)
+        return Toolchain(compiler=zig)
     lacking = "a compiler for AArch64" if qemu else "QEMU, which runs AArch64 programs,"
     raise KernelError(f"expected {lacking} on this {here} machine, found none. Type: {INSTALL}")
 
