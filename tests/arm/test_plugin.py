@@ -1,4 +1,4 @@
-"""The plugin is compiled once, or says what is missing; what it wrote gets functions and classes."""
+"""The plugin is compiled once, or says what is missing; what it wrote gets its functions."""
 
 from __future__ import annotations
 
