@@ -1,6 +1,7 @@
 """Which instructions an Arm CPU executes, counted in the emulated lane. They are not time."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def ladder(
     climbed = []
     for cpu, kleidiai in RUNGS:
         counts = {}
-        with CountingEngine(lanes.emulated(cpu)) as engine:
+        with closing(CountingEngine(lanes.emulated(cpu))) as engine:
             for part in parts:
                 on_step(f"{cpu}, KleidiAI {'on' if kleidiai else 'off'}: {part.name}")
                 counts[part.name] = engine.count(part, kleidiai=kleidiai)

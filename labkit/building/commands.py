@@ -1,13 +1,20 @@
-"""The commands of a build: configure, compile, and make MNN's Python module."""
+"""The commands of a build: configure, compile, and make MNN's Python module.
+
+``options.json`` has CMake's options: when each is set, its value and the reason. They and their
+effects were read in MNN 3.6.1: ``CMakeLists.txt``, ``cmake/KleidiAI.cmake``,
+``source/backend/cpu/arm/CMakeLists.txt`` and ``transformers/llm/engine/CMakeLists.txt``.
+"""
 
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from labkit.base.records import from_json
 from labkit.building.host import Host
-from labkit.building.options import Option
+from labkit.building.sources import Source
 
 INCLUDES = """
     include express express/module source source/core tools tools/cv/include tools/audio/include
@@ -20,10 +27,69 @@ DEFINES = """
     BUILD_OPTYPE PYMNN_TRAIN_API PYMNN_EXPR_API PYMNN_OPENCV_API PYMNN_AUDIO_API
     PYMNN_NUMPY_USABLE PYMNN_LLM_API
 """.split()
+TOOLS = "toolchain"  # the folder of ziglang's tools in that of the build
+
+
+class Option(NamedTuple):
+    """One CMake option: its value and the reason it is there."""
+
+    name: str
+    value: str
+    why: str
 
 
 Command = tuple[str, tuple[str, ...]]
 """A stage's name, and its argv."""
+
+
+def options(
+    target: str,
+    host: Host,
+    folder: Path,
+    *,
+    accelerated: bool,
+    kleidiai: Source | None,
+    python: bool,
+) -> tuple[Option, ...]:
+    """The options of one build in a folder, in the order of ``options.json``.
+
+    Parameters
+    ----------
+    target
+        By which compiler: one of `labkit.building.plans.TARGETS`.
+    kleidiai
+        Its source, for an accelerated build for Arm.
+    """
+    arm, static = target != "native" or host.is_arm, python or target == "aarch64-static"
+    sets, switch = set(host.instruction_sets), {True: "ON", False: "OFF"}
+    wide = accelerated and {"avx512f", "avx512bw"} <= sets
+    holds = {
+        "always": True,
+        target: True,
+        "static": static,
+        "shared": not static,
+        "mac": host.is_mac or target == "macos",
+        "arm": arm,
+        "x86": not arm,
+        "kleidiai": kleidiai,
+        "python": python,
+        "ccache": host.has("ccache"),
+    }
+    values = {
+        "kleidiai": switch[kleidiai is not None],
+        "kleidiai_source": kleidiai and kleidiai.folder,
+        "avx512": switch[wide],
+        "vnni": switch[wide and "avx512_vnni" in sets],
+        "tools": folder / TOOLS,
+        "ndk": host.ndk or "$ANDROID_NDK",
+    }
+    file = Path(__file__).with_name("options.json")
+    rows = from_json(tuple[tuple[str, str, str, str], ...], file.read_bytes())
+    return tuple(
+        Option(name, value.format_map(values), why)
+        for when, name, value, why in rows
+        if any(holds.get(word) for word in when.split())
+    )
 
 
 def stages(
@@ -53,18 +119,16 @@ def stages(
 def _module(host: Host, mnn: Path, build: Path, out: Path) -> tuple[str, ...]:
     """What makes ``_mnncengine``, MNN's Python module, as its setup.py does."""
     library = build / "libMNN.a"
-    linked, whole = (
-        (("-bundle", "-undefined", "dynamic_lookup"), f"-Wl,-force_load,{library}")
-        if host.is_mac
-        else (("-shared",), f"-Wl,--whole-archive,{library},--no-whole-archive")
-    )
-    flags = ("-O2", "-fPIC", "-std=c++11", "-w", "-fno-strict-aliasing", *linked)
-    includes = (*(mnn / name for name in INCLUDES), sysconfig.get_paths()["include"])
+    linked, whole = "-shared", f"-Wl,--whole-archive,{library},--no-whole-archive"
+    if host.is_mac:
+        linked, whole = "-bundle -undefined dynamic_lookup", f"-Wl,-force_load,{library}"
+    folders = [mnn / name for name in INCLUDES]
+    folders += map(Path, (sysconfig.get_paths()["include"], np.get_include()))
     return (
         host.tool("c++"),
-        *flags,
+        *f"-O2 -fPIC -std=c++11 -w -fno-strict-aliasing {linked}".split(),
         *(f"-D{name}" for name in DEFINES),
-        *(f"-I{folder}" for folder in (*includes, np.get_include())),
+        *(f"-I{folder}" for folder in folders),
         str(mnn / "pymnn" / "src" / "MNN.cc"),
         whole,
         "-pthread",

@@ -1,4 +1,4 @@
-"""The machine that builds: its tools, as far as a plan depends on them."""
+"""The machine that builds: its tools, its compilers, and what it lacks."""
 
 import os
 import re
@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from labkit.base import hardware
 
 TRIPLE = "aarch64-linux-gnu"
 TOOLS = ("cmake", "ninja", "git", "ccache", "cc", "c++", f"{TRIPLE}-gcc", f"{TRIPLE}-g++")
+OLDEST_CMAKE = (3, 16)
+ZIG = "0.17.1"
+XCODE = "xcode-select --install"
 NDK_FILE = "build/cmake/android.toolchain.cmake"
 NDK_PLACES = """
     $ANDROID_NDK $ANDROID_NDK_HOME $ANDROID_NDK_ROOT $ANDROID_HOME/ndk/* $ANDROID_SDK_ROOT/ndk/*
@@ -56,8 +60,70 @@ class Host:
 
     def install_line(self, package: str) -> str:
         """What to type for a package that every system has."""
-        linux = f"sudo apt-get install {package}"
-        return linux if self.system == "Linux" else "xcode-select --install"
+        return f"sudo apt-get install {package}" if self.system == "Linux" else XCODE
+
+
+Missing = tuple[str, str]
+"""What is missing, and the line that installs it."""
+
+
+class Compiler(NamedTuple):
+    """A compiler for a target, whether it is ready, and what is missing if it is not."""
+
+    name: str
+    ready: bool
+    lack: Missing
+
+
+def compiler(target: str, host: Host) -> Compiler:
+    """The compiler for one of `labkit.building.plans.TARGETS`."""
+    cc, cross, pip = ("cc", "c++"), (f"{TRIPLE}-gcc", f"{TRIPLE}-g++"), f"{sys.executable} -m pip"
+    every = {
+        "native": (
+            "this machine's compiler",
+            host.has(*cc),
+            ("a C++ compiler", host.install_line("g++")),
+        ),
+        "aarch64-linux": (
+            cross[0],
+            host.has(*cross),
+            ("a cross compiler for AArch64", f"sudo apt-get install g++-{TRIPLE}"),
+        ),
+        "aarch64-static": (
+            "ziglang (clang and musl)",
+            host.zig,
+            ("ziglang", f"{pip} install ziglang=={ZIG}"),
+        ),
+        "android": (
+            "Android NDK",
+            host.ndk is not None,
+            (
+                "the Android NDK",
+                "sdkmanager --install 'ndk;27.2.12479018' and set ANDROID_NDK to its folder",
+            ),
+        ),
+        "macos": (
+            "Apple clang",
+            host.is_mac and host.has(*cc),
+            ("Xcode's compiler, on a Mac", XCODE),
+        ),
+    }
+    return Compiler(*every[target])
+
+
+def missing(host: Host, compiler: Compiler, *, cloning: bool) -> list[Missing]:
+    """What this machine lacks for a build; git only if something has to be cloned."""
+    line, cmake = f"{sys.executable} -m pip install cmake ninja", host.has("cmake")
+    version, oldest = (".".join(map(str, numbers)) for numbers in (host.cmake, OLDEST_CMAKE))
+    old = f"CMake {oldest} or newer, found {version or 'one that does not run'}"
+    needs = {
+        ("CMake", line): cmake,
+        (old, line): not cmake or host.cmake >= OLDEST_CMAKE,
+        ("ninja", line): host.has("ninja"),
+        compiler.lack: compiler.ready,
+        ("git, to clone the sources", host.install_line("git")): host.has("git") or not cloning,
+    }
+    return [lack for lack, met in needs.items() if not met]
 
 
 def look(machine: hardware.Machine | None = None) -> Host:

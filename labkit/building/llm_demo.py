@@ -216,14 +216,13 @@ class _Desk:
 @contextmanager
 def _desk(record: BuildRecord, model: Path, lane: Lane) -> Iterator[_Desk]:
     """A desk for a build that can run in this lane; nothing is written beside the model."""
-    built_for, here = record.architecture, platform.machine()
-    if lane.name == "emulated" and built_for != "aarch64":
+    here, built_for = platform.machine(), record.architecture
+    fitting = {"native": (here, "unknown"), "emulated": ("aarch64",)}[lane.name]
+    if built_for not in fitting:
+        todo = ": use --lane emulated" if lane.name == "native" else ""
         raise BuildError(
-            "expected a build for aarch64 in the emulated lane, this one is for " + built_for
-        )
-    if lane.name == "native" and built_for not in {here, "unknown"}:
-        raise BuildError(
-            f"expected a build for {here} here, this one is for {built_for}: use --lane emulated"
+            f"expected a build for {fitting[0]} in the {lane.name} lane, this one is for "
+            f"{built_for}{todo}"
         )
     with tempfile.TemporaryDirectory(prefix="labkit-demo-") as folder:
         config = chat_config(str(model.resolve()), threads=1, precision="normal", memory="low")

@@ -5,17 +5,14 @@ A plan is a pure function of what is asked for and of a `labkit.building.host.Ho
 """
 
 from dataclasses import dataclass, replace
-from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 from labkit.base import paths
 from labkit.base.errors import BuildError
-from labkit.building import commands, options
-from labkit.building.host import Host, look
-from labkit.building.options import Option
+from labkit.building import commands
+from labkit.building.host import Host, Missing, compiler, look, missing
 from labkit.building.sources import PINNED, RELEASE
-from labkit.building.toolchains import Missing, missing, toolchain
 
 VARIANTS = ("accelerated", "baseline")
 TARGETS = {
@@ -55,7 +52,7 @@ class BuildPlan:
     kleidiai_source: Path | None
     folder: Path
     python: bool
-    options: tuple[Option, ...]
+    options: tuple[commands.Option, ...]
     commands: tuple[commands.Command, ...]
     downloads: tuple[str, ...]
     missing: tuple[Missing, ...]
@@ -153,37 +150,32 @@ def plan(
     kai = replace(PINNED["KleidiAI"], checkout=kleidiai_source) if arm and accelerated else None
     sources = [mnn, kai] if kai else [mnn]
     clones = [needed for needed in sources if needed.absent]
-    compiler = toolchain(target, host, folder)
-    static, mac = python or target == "aarch64-static", host.is_mac or target == "macos"
-    kernels = options.for_arm(kai) if arm else options.for_x86(accelerated, host.instruction_sets)
-    rows = (
-        *options.common(static=static, mac=mac),
-        *kernels,
-        *compiler.options,
-        *([options.TRAIN] if python else []),
-        *(options.CCACHE if host.has("ccache") else ()),
+    own = target == "aarch64-linux" and host.is_arm and host.system == "Linux"
+    compiled_by = "native" if own else target
+    chosen = compiler(compiled_by, host)
+    options = commands.options(
+        compiled_by, host, folder, accelerated=accelerated, kleidiai=kai, python=python
     )
-    chosen = tuple(starmap(Option, rows))
     warnings = [text for used in sources for text in used.doubts()]
     if host.is_mac and kai:
         warnings.append(NO_ELF)
-    if accelerated and ("MNN_AVX512", "OFF") in {option[:2] for option in chosen}:
+    if accelerated and ("MNN_AVX512", "OFF") in {option[:2] for option in options}:
         warnings.append(NO_AVX512)
     return BuildPlan(
         variant=variant,
         target=target,
-        toolchain=compiler.name,
+        toolchain=chosen.name,
         source=mnn.folder,
         kleidiai_source=kai.folder if kai else None,
         folder=folder,
         python=python,
-        options=chosen,
+        options=options,
         commands=(
             *((f"clone {clone.name}", clone.clone(host.tool("git"))) for clone in clones),
-            *commands.stages(host, mnn.folder, folder, chosen, python=python),
+            *commands.stages(host, mnn.folder, folder, options, python=python),
         ),
         downloads=tuple(clone.download for clone in clones),
-        missing=tuple(missing(host, compiler, cloning=bool(clones))),
+        missing=tuple(missing(host, chosen, cloning=bool(clones))),
         warnings=tuple(warnings),
     )
 
@@ -196,11 +188,9 @@ def compare(first: BuildPlan, second: BuildPlan) -> tuple[tuple[str, str, str], 
     tuple of tuple of str
         (option, value in the first, value in the second); "-" where one has no such option.
     """
-    own = (str(first.folder), str(second.folder))
-    rows = (
-        (name, first.values.get(name, "-"), second.values.get(name, "-"))
-        for name in {**first.values, **second.values}
+    before, after = (
+        {option.name: option.value.replace(str(plan.folder), "OUT") for option in plan.options}
+        for plan in (first, second)
     )
-    return tuple(
-        row for row in rows if row[1] != row[2] and not any(text.startswith(own) for text in row)
-    )
+    rows = ((name, before.get(name, "-"), after.get(name, "-")) for name in before | after)
+    return tuple(row for row in rows if row[1] != row[2])

@@ -18,15 +18,16 @@ from labkit.base import command, files, hardware
 from labkit.base.command import Stage
 from labkit.base.errors import BuildError, CommandFailed
 from labkit.base.records import from_json, to_json
-from labkit.building import sources
+from labkit.building import sources, zig_compiler
+from labkit.building.commands import TOOLS
 from labkit.building.plans import BuildPlan
 from labkit.building.record import LOG, PLAN, RECORD, BuildRecord, inspect, product, read_record
-from labkit.building.toolchains import write_zig_tools
 
 SECONDS = "seconds.json"
 DECIDE = ("source", "kleidiai_source", "options", "python", "target")
 STEP = re.compile(r"\[(\d+)/(\d+)\]")
-COMPLAINT = re.compile(r"\berror:|CMake Error|fatal error")
+# The first complaint of CMake or a compiler, which the last lines seldom show.
+COMPLAINT = re.compile(r"^.*(?:\berror:|CMake Error|fatal error).*(?:\n.*){0,5}", re.MULTILINE)
 WITHOUT = re.compile(r"(KleidiAI [^\n]*?(?:failed|mismatch|not found)[^\n]*)")
 UNUSED = "Manually-specified variables were not used by the project"
 SPACE = 300_000_000  # bytes of free disk; a build folder takes 25 to 60 MB
@@ -96,8 +97,8 @@ def _same(plan: BuildPlan) -> bool:
         before = from_json(dict[str, Any], (plan.folder / PLAN).read_bytes())
     except (OSError, ValueError):
         return False
-    now = from_json(dict[str, Any], to_json(plan.to_dict()))
-    return all(before.get(key) == now[key] for key in DECIDE)
+    now = plan.to_dict()
+    return all(str(before.get(key)) == str(now[key]) for key in DECIDE)
 
 
 @contextmanager
@@ -125,22 +126,18 @@ def _run(
     (folder / RECORD).unlink(missing_ok=True)
     files.write(folder / PLAN, to_json(plan.to_dict()))
     if plan.target == "aarch64-static":
-        write_zig_tools(folder)
+        zig_compiler.write_tools(folder / TOOLS)
     if plan.python:
         (folder / "python").mkdir(exist_ok=True)
 
-    def on_line(line: str) -> None:
-        if step := STEP.match(line):
-            on_progress(int(step[1]), int(step[2]))
-
-    stages = command.Stages([name for name, _ in plan.commands], on_stage)
+    stages = command.Stages(list(dict(plan.commands)), on_stage)
     for name, argv in plan.commands:
         with _seconds_kept(folder / SECONDS, name):
             if name.startswith("clone"):
                 with files.new_folder(Path(argv[-1])) as clone:
-                    _command(plan, name, (*argv[:-1], str(clone)), on_line)
+                    _command(plan, name, (*argv[:-1], str(clone)), on_progress)
             else:
-                printed = _command(plan, name, argv, on_line)
+                printed = _command(plan, name, argv, on_progress)
                 if name == "configure":
                     _check_configured(plan, printed)
         stages.end(name)
@@ -160,29 +157,29 @@ def _seconds_kept(file: Path, stage: str) -> Iterator[None]:
 
 
 def _command(
-    plan: BuildPlan, stage: str, argv: tuple[str, ...], on_line: Callable[[str], None]
+    plan: BuildPlan, stage: str, argv: tuple[str, ...], on_progress: Callable[[int, int], object]
 ) -> str:
     """Run a stage's command; what it printed."""
     lines: list[str] = []
 
-    def keep(line: str) -> None:
+    def on_line(line: str) -> None:
         lines.append(line)
-        on_line(line)
+        if step := STEP.match(line):
+            on_progress(int(step[1]), int(step[2]))
 
     try:
         env = {"LC_ALL": "C", "CLICOLOR_FORCE": "0"}
-        command.run(argv, log=plan.folder / LOG, on_line=keep, env=env)
+        command.run(argv, log=plan.folder / LOG, on_line=on_line, env=env)
     except CommandFailed as error:
-        # The first complaint of CMake or a compiler, which the last lines seldom show.
-        first = next((n for n, line in enumerate(lines) if COMPLAINT.search(line)), None)
-        complaint = error.output if first is None else "\n".join(lines[first : first + 6])
+        complaint = COMPLAINT.search("\n".join(lines))
         todo = (
             "Check the network, or name a checkout you have with --source and --kleidiai-source"
             if stage.startswith("clone")
             else "Mend what it says and type the same command again: what was compiled is kept"
         )
         raise BuildError(
-            f"the stage {stage!r} failed, {error.reason}:\n{complaint}\n{todo}. "
+            f"the stage {stage!r} failed, {error.reason}:\n"
+            f"{complaint[0] if complaint else error.output}\n{todo}. "
             f"The whole log: {error.log}"
         ) from error
     return "\n".join(lines)

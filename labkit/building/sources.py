@@ -1,7 +1,7 @@
 """MNN's and KleidiAI's sources: the pinned releases, and checkouts that somebody has."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labkit.base import paths
@@ -11,16 +11,31 @@ RELEASE = "3.6.1"
 KLEIDIAI = "1.16.0"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
-    """A project's source: the pinned release, to be cloned into the cache, or a checkout."""
+    """A project's source: the pinned release, to be cloned into the cache, or a checkout.
+
+    Attributes
+    ----------
+    megabytes
+        The files of the release; git sends them compressed.
+    demand
+        Why another version is doubtful.
+    signs
+        What every checkout of it has; the last of them names the version, after ``mark``.
+    instead
+        What to do about a folder that is none.
+    """
 
     name: str
     version: str
     tag: str
     url: str
-    megabytes: int  # the files of the release; git sends them compressed
-    demand: str  # why another version is doubtful
+    megabytes: int
+    demand: str
+    signs: tuple[str, ...]
+    mark: str
+    instead: str
     checkout: Path | None = None
 
     @property
@@ -44,6 +59,23 @@ class Source:
         words = ("--depth", "1", "--branch", self.tag, "--progress", self.url)
         return (git, "clone", *words, str(self.folder))
 
+    def read_version(self) -> str:
+        """The version of what is there, as it names itself; empty where it names none.
+
+        Raises
+        ------
+        BuildError
+            If it is not this project's source.
+        """
+        if not all((self.folder / sign).exists() for sign in self.signs):
+            raise BuildError(
+                f"expected {self.name}'s source, with {' and '.join(self.signs)}, found none at "
+                f"{self.folder}. {self.instead}"
+            )
+        text = (self.folder / self.signs[-1]).read_text(encoding="utf-8", errors="replace")
+        numbers = re.search(self.mark, text, re.MULTILINE | re.DOTALL)
+        return ".".join(numbers.groups()) if numbers else ""
+
     def doubts(self) -> tuple[str, ...]:
         """What may go wrong with a checkout, in sentences.
 
@@ -52,71 +84,38 @@ class Source:
         BuildError
             If it is not one.
         """
-        if not self.checkout:
-            return ()
-        version = (mnn_version if self.name == "MNN" else kleidiai_version)(self.folder)
+        version = self.read_version() if self.checkout else self.version
         named = f"the source is {self.name} {version or 'of an unknown version'}"
         return () if version == self.version else (f"{named}; {self.demand}",)
 
 
 PINNED = {
     "MNN": Source(
-        "MNN",
-        RELEASE,
-        RELEASE,
-        "https://github.com/alibaba/MNN.git",
-        210,
-        f"this plan was made for {RELEASE}, where every option was tried",
+        name="MNN",
+        version=RELEASE,
+        tag=RELEASE,
+        url="https://github.com/alibaba/MNN.git",
+        megabytes=210,
+        demand=f"this plan was made for {RELEASE}, where every option was tried",
+        signs=("CMakeLists.txt", "include/MNN/MNNDefine.h"),
+        mark=r"MNN_VERSION_MAJOR (\d+).*?_MINOR (\d+).*?_PATCH (\d+)",
+        instead="Name a checkout with --source, or leave that out to have release "
+        f"{RELEASE} cloned",
     ),
     "KleidiAI": Source(
-        "KleidiAI",
-        KLEIDIAI,
-        f"v{KLEIDIAI}",
-        "https://github.com/ARM-software/kleidiai.git",
-        7,
-        f"MNN {RELEASE} asks for {KLEIDIAI}",
+        name="KleidiAI",
+        version=KLEIDIAI,
+        tag=f"v{KLEIDIAI}",
+        url="https://github.com/ARM-software/kleidiai.git",
+        megabytes=7,
+        demand=f"MNN {RELEASE} asks for {KLEIDIAI}",
+        signs=("kai/ukernels", "CMakeLists.txt"),
+        mark=r"^\s+VERSION\s+([\d.]+)",
+        instead=f"Name a checkout of v{KLEIDIAI}",
     ),
 }
 
 
 def mnn_version(checkout: Path) -> str:
-    """The version of an MNN checkout, from its ``include/MNN/MNNDefine.h``.
-
-    Raises
-    ------
-    BuildError
-        If it is not one.
-    """
-    defines = _text(checkout / "include" / "MNN" / "MNNDefine.h")
-    numbers = re.findall(r"#define MNN_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", defines)
-    if len(numbers) != 3 or not (checkout / "CMakeLists.txt").is_file():
-        raise BuildError(
-            "expected MNN's source, with CMakeLists.txt and include/MNN/MNNDefine.h, found none at "
-            f"{checkout}. Name a checkout with --source, or leave that out to have release "
-            f"{RELEASE} cloned"
-        )
-    return ".".join(numbers)
-
-
-def kleidiai_version(checkout: Path) -> str | None:
-    """The version of a KleidiAI checkout, as its CMakeLists.txt names it; None where it names none.
-
-    Raises
-    ------
-    BuildError
-        If it is not one.
-    """
-    if not (checkout / "kai" / "ukernels").is_dir():
-        raise BuildError(
-            "expected KleidiAI's source, with the folder kai/ukernels, found none at "
-            f"{checkout}. Name a checkout of v{KLEIDIAI}"
-        )
-    number = re.search(r"^\s+VERSION\s+([\d.]+)", _text(checkout / "CMakeLists.txt"), re.MULTILINE)
-    return number[1] if number else None
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    """The version of an MNN checkout; raises `BuildError` if it is not one."""
+    return replace(PINNED["MNN"], checkout=checkout).read_version()

@@ -8,6 +8,7 @@ passes unchanged.
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 TARGET = "aarch64-linux-musl"
 FEATURES = {"fp16": "fullfp16"}  # GCC's name to LLVM's, where they differ
@@ -35,6 +36,16 @@ def main(tool: str, *arguments: str) -> int:
         kept = [word for word in map(translated, arguments) if word is not None]
         words = ["-target", TARGET, "-g0", *kept]
     return subprocess.call([sys.executable, "-m", "ziglang", tool, *words])
+
+
+def write_tools(folder: Path) -> None:
+    """One executable for each of zig's tools; CMake takes a path where zig takes a word."""
+    folder.mkdir(exist_ok=True)
+    for tool in ("cc", "c++", "ar", "ranlib"):
+        command = f"exec '{sys.executable}' '{__file__}' {tool} \"$@\""
+        script = folder / tool
+        script.write_text(f"#!/bin/sh\n{command}\n", encoding="utf-8")
+        script.chmod(0o755)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """The side that talks to a worker: starts it, asks, and survives its crash."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from pathlib import Path
 from subprocess import TimeoutExpired
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +15,8 @@ from labkit.base.errors import EngineCrashed, EngineError, EngineTimeout
 from labkit.engine.lanes import Lane, native, parse_features
 from labkit.engine.protocol import ProtocolError, Values, pack, read_frame
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-class EngineProcess:
+class EngineProcess(AbstractContextManager["EngineProcess"]):
     """One worker process. Requests run one after another; threads wait for their turn.
 
     Parameters
@@ -174,9 +169,6 @@ class EngineProcess:
     def close(self) -> None:
         """End the worker; closing twice is fine."""
         self._closing.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -152,7 +152,6 @@ def emulated(cpu: str = "max") -> Lane:
     """
     if cpu not in CPUS:
         raise LaneNotReady(f"expected one of the CPUs {', '.join(CPUS)}, received {cpu!r}")
-    qemu.program()
     qemu.system()
     return Lane(name="emulated", cpu=cpu)
 
@@ -175,24 +174,28 @@ def parse_features(log: str) -> tuple[str, ...] | None:
     >>> parse_features("The device supports: i8sdot:1, fp16:1, i8mm: 0, sve2: 0, sme2: 0")
     ('dotprod', 'fp16')
     """
-    line = re.search(r"The device supports: (.*)", log)
-    if not line:
-        return None
-    has = dict(re.findall(r"(\w+): ?(\d)", line[1]))
-    return tuple(ours for theirs, ours in FEATURES.items() if has.get(theirs) == "1")
+    if line := re.search(r"The device supports: (.*)", log):
+        has = re.findall(r"(\w+): ?1", line[1])
+        return tuple(ours for theirs, ours in FEATURES.items() if theirs in has)
+    return None
 
 
 def status() -> tuple[Status, ...]:
     """Both lanes as they stand; changes nothing."""
-    machine, mnn = f"{platform.system()} {platform.machine()}", metadata.version("MNN")
-    here = Status(name="native", works=True, found=f"{machine}, MNN {mnn}")
-    size = paths.size_bytes(qemu.folder())
+    here = f"{platform.system()} {platform.machine()}, MNN {metadata.version('MNN')}"
+    size, works, todo = paths.size_bytes(qemu.folder()), True, ""
     try:
-        emulated()
         system = qemu.system()
+        state = f"Python {system.python}, MNN {system.mnn}, {system.qemu}"
     except LaneNotReady as error:
-        problem, _, todo = str(error).partition(". ")
-        todo = todo.removeprefix("Type: ")
-        return here, Status(name="emulated", works=False, found=problem, todo=todo, bytes=size)
-    contents = f"Python {system.python}, MNN {system.mnn}, {system.qemu}"
-    return here, Status(name="emulated", works=True, found=contents, bytes=size)
+        works, (state, _, todo) = False, str(error).partition(". ")
+    return (
+        Status(name="native", works=True, found=here),
+        Status(
+            name="emulated",
+            works=works,
+            found=state,
+            todo=todo.removeprefix("Type: "),
+            bytes=size,
+        ),
+    )

@@ -79,13 +79,14 @@ def folder() -> Path:
 
 
 def system() -> System:
-    """What stands in the emulated lane's folder.
+    """What stands in the emulated lane's folder, where QEMU can run it.
 
     Raises
     ------
     LaneNotReady
-        If it was not set up, is damaged, or is of another labkit.
+        If it was not set up, is damaged, or is of another labkit; or as `program`.
     """
+    program()
     try:
         recorded = from_json(System, (folder() / "lane.json").read_bytes())
         sizes = {name: (folder() / name).stat().st_size for name in recorded.files}

@@ -17,8 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -96,19 +97,19 @@ class Worker:
         start = time.perf_counter()
         ids = self._encode(question, image)
         encoded = time.perf_counter()
-        grid = (0, 0) if image is None else (image.shape[0] // 28, image.shape[1] // 28)
-        if ids.count(image_pad) != grid[0] * grid[1]:
+        rows, cols = (0, 0) if image is None else (side // 28 for side in image.shape[:2])
+        visual = ids.count(image_pad)
+        if visual != rows * cols:
             raise RuntimeError(
-                f"expected {grid[0] * grid[1]} visual tokens for this picture, "
-                f"MNN made {ids.count(image_pad)}"
+                f"expected {rows * cols} visual tokens for this picture, MNN made {visual}"
             )
-        parts, position = passes(ids, grid, image_pad, positions)
+        parts, position = passes(ids, (rows, cols), image_pad, positions)
         for part, first in parts:
             logits = self._logits(part, first)
         times = {"vision_s": encoded - start, "prefill_s": time.perf_counter() - encoded}
+        reply = {"prompt": ids, "visual_tokens": visual, "first_logits": logits, **times}
         pieces = [self._bytes(token).decode("utf-8", "replace") for token in ids]
         self.send({"event": "prompt", "tokens": ids, "pieces": pieces, **times})
-        reply = {"prompt": ids, "visual_tokens": grid[0] * grid[1], "first_logits": logits, **times}
 
         tokens: list[int] = []
         text, decoder = "", codecs.getincrementaldecoder("utf-8")("replace")
@@ -119,29 +120,19 @@ class Worker:
             text += piece
             logits = self._logits([token], position + len(tokens))
             tokens.append(token)
-        decode_s = time.perf_counter() - start
+        reply |= {"tokens": tokens, "decode_s": time.perf_counter() - start}
         if rest := decoder.decode(b"", True):  # of a character that was not finished
             self.send({"event": "piece", "token": None, "text": rest})
-        finished = len(tokens) < max_new_tokens
-        return {
-            "text": text + rest,
-            "tokens": tokens,
-            "finished": finished,
-            "decode_s": decode_s,
-            **reply,
-        }
+        return {**reply, "text": text + rest, "finished": len(tokens) < max_new_tokens}
 
     def _encode(self, question: str, image: np.ndarray | None) -> list[int]:
         """The prompt's tokens; the vision tower runs here."""
         import MNN.expr as F
 
-        prompt: Any = question
-        if image is None:
-            prompt = self.chat.apply_chat_template(question)
-        else:
-            bgr = np.ascontiguousarray(image[:, :, ::-1])  # what MNN's image path expects
-            data = F.const(bgr, list(bgr.shape), F.NHWC, F.uint8)
-            height, width, _ = bgr.shape
+        prompt: Any = self.chat.apply_chat_template(question)
+        if image is not None:
+            height, width, _ = image.shape
+            data = _variable(image[:, :, ::-1], F.NHWC)  # BGR: what MNN's image path expects
             prompt = {
                 "text": self.chat.apply_chat_template(f"<img>image_0</img>{question}"),
                 "images": [{"data": data, "height": height, "width": width}],
@@ -158,9 +149,8 @@ class Worker:
         """
         llm = self.chat._c_obj
         llm.set_context({"all_seq_len": position})
-        logits = np.asarray(llm.forward(tokens).read(), np.float32)
-        last: np.ndarray = logits.reshape(-1, logits.shape[-1])[-1].copy()
-        return last
+        logits = llm.forward(tokens).read()
+        return np.array(logits.reshape(-1, logits.shape[-1])[-1], np.float32)
 
     def _bytes(self, token: int) -> bytes:
         """UTF-8 of a token, which may be part of a character."""
@@ -206,11 +196,7 @@ class Worker:
         import MNN.expr as F
 
         module, inputs, outputs, _ = self.modules[key]
-        kinds = {"f": F.float, "i": F.int}
-        given = [
-            F.const(array, list(array.shape), F.NCHW, kinds[array.dtype.kind])
-            for array in (np.ascontiguousarray(arrays[name]) for name in inputs)
-        ]
+        given = [_variable(arrays[name], F.NCHW) for name in inputs]
         elapsed_s = []
         for _ in range(repeat):
             start = time.perf_counter()
@@ -247,9 +233,29 @@ class Worker:
 OPERATIONS = tuple(name for name in vars(Worker) if not name.startswith("_"))
 
 
-def serve(requests: BinaryIO, replies: BinaryIO, kind: type[Worker] = Worker) -> None:
-    """Answer requests until the other side is gone."""
-    worker = kind(lambda event: write_frame(replies, event))
+def _variable(array: np.ndarray, order: Any) -> Any:
+    """An array as MNN takes it, in its ``NCHW`` or ``NHWC``."""
+    import MNN.expr as F
+
+    kinds = {"f": F.float, "i": F.int, "u": F.uint8}
+    data = np.ascontiguousarray(array)
+    return F.const(data, list(data.shape), order, kinds[data.dtype.kind])
+
+
+def main(kind: type[Worker] = Worker) -> None:
+    """Give the frames descriptors of their own, then answer until the other side is gone.
+
+    Parameters
+    ----------
+    kind
+        May be another engine behind the same protocol.
+    """
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    send = partial(write_frame, replies)
+    worker = kind(send)
     while True:
         try:
             request = read_frame(requests)
@@ -262,22 +268,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, kind: type[Worker] = Worker) ->
             reply = getattr(worker, op)(**request)
         except Exception as error:
             reply = {"error": {"type": type(error).__name__, "message": str(error)}}
-        write_frame(replies, reply)
-
-
-def main(kind: type[Worker] = Worker) -> None:
-    """Give the frames descriptors of their own, then serve.
-
-    Parameters
-    ----------
-    kind
-        May be another engine behind the same protocol.
-    """
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    serve(requests, replies, kind)
+        send(reply)
 
 
 if __name__ == "__main__":
