@@ -168,10 +168,10 @@ class Worker:
         file: str,
         inputs: list[str],
         outputs: list[str],
-        threads: int,
-        precision: str,
-        memory: str,
         kleidiai: bool,
+        threads: int = 1,
+        precision: str = "normal",
+        memory: str = "low",
     ) -> Values:
         """Load one .mnn file under a key, with its inputs and outputs by name."""
         from MNN import nn

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections import Counter
+from collections import ChainMap, Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,12 +140,8 @@ def _configuration(folder: Path) -> tuple[dict[str, Any], Any]:
             "take the original checkpoint."
         )
     generation = "generation_config.json"
-    places = (
-        _json(folder, generation) if (folder / generation).exists() else {},
-        config,
-        config.get("text_config") or {},
-    )
-    stop: Any = next((place["eos_token_id"] for place in places if "eos_token_id" in place), None)
+    own = _json(folder, generation) if (folder / generation).exists() else {}
+    stop: Any = ChainMap(own, config, config.get("text_config") or {}).get("eos_token_id")
     for key, value in (("image_token_id", config.get("image_token_id")), ("eos_token_id", stop)):
         if value is None:
             raise CheckpointError(
@@ -218,7 +214,8 @@ def tensors(folder: Path) -> dict[str, tuple[str, int]]:
         try:
             with safe_open(file, framework="np") as opened:
                 names = opened.keys()
-                for name, part in zip(names, map(opened.get_slice, names), strict=True):
+                for name in names:
+                    part = opened.get_slice(name)
                     content[name] = part.get_dtype(), math.prod(part.get_shape())
         except SafetensorError as error:
             raise CheckpointError(

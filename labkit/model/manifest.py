@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from labkit.base import files
 from labkit.base.errors import ModelError
@@ -10,7 +10,7 @@ from labkit.base.records import from_json, to_json
 from labkit.model.checkpoints import file_sha256
 
 NAME = "labkit.json"
-SCHEMA = 1
+SCHEMA: Final = 1
 REQUIRED = (
     "config.json",
     "llm_config.json",
@@ -44,7 +44,7 @@ class Manifest:
     elapsed_s: float
     peak_bytes: int | None
     parity: dict[str, Any] | None = None
-    schema: int = SCHEMA
+    schema: Literal[1] = SCHEMA
 
     @property
     def total_bytes(self) -> int:
@@ -52,7 +52,7 @@ class Manifest:
         return sum(file.bytes for file in self.files.values())
 
     def kind(self, option: str) -> str:
-        """What such weights are (``"weight_bits"``, ``"vision_bits"``): ``"int4"``, ``"float16"``."""
+        """What ``"weight_bits"`` or ``"vision_bits"`` means: ``"int4"``, ``"int8"``, ``"float16"``."""
         bits = self.options[option]
         return "float16" if bits == 16 else f"int{bits}"
 
@@ -88,15 +88,12 @@ def read(folder: Path) -> Manifest:
             "Make one: labkit convert CHECKPOINT --out DIR"
         )
     try:
-        schema = from_json(dict[str, Any], path.read_bytes()).get("schema", SCHEMA)
-        if schema != SCHEMA:
-            raise ModelError(
-                f"expected schema {SCHEMA} in {path}, found {schema}. "
-                "Convert the checkpoint again with this labkit."
-            )
         manifest = from_json(Manifest, path.read_bytes())
     except ValueError as error:
-        raise ModelError(f"{path} is damaged ({error}). Convert the checkpoint again.") from error
+        raise ModelError(
+            f"{path} is damaged, or not of schema {SCHEMA} ({error}). "
+            "Convert the checkpoint again with this labkit."
+        ) from error
     sizes = {p.name: p.stat().st_size for p in folder.iterdir() if p.is_file()}
     amiss = {name for name, file in manifest.files.items() if sizes.get(name) != file.bytes}
     amiss |= set(REQUIRED) - manifest.files.keys()

@@ -7,6 +7,7 @@ Vision is ``visual.mnn`` on a picture; prefill is ``llm.mnn`` on a whole prompt;
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,15 +82,7 @@ class Part:
         """Names of the graph's inputs."""
         return tuple(self.arrays)
 
-    def load(
-        self,
-        engine: EngineProcess,
-        *,
-        kleidiai: bool,
-        memory: str = "low",
-        precision: str = "normal",
-        threads: int = 1,
-    ) -> float:
+    def load(self, engine: EngineProcess, *, kleidiai: bool, **options: Any) -> float:
         """Load the module under the part's name; returns seconds. MNN packs the weights later, in
         the first forward pass.
 
@@ -99,8 +92,9 @@ class Part:
             Where.
         kleidiai
             The runtime hint that turns KleidiAI's kernels on, where there are any.
-        memory, precision, threads
-            As `labkit.model.chat.Model`.
+        **options
+            ``memory``, ``precision`` and ``threads`` as `labkit.model.chat.Model`; by default low,
+            normal and one.
         """
         reply = engine.request(
             "load_module",
@@ -109,9 +103,7 @@ class Part:
             inputs=self.inputs,
             outputs=self.outputs,
             kleidiai=kleidiai,
-            memory=memory,
-            precision=precision,
-            threads=threads,
+            **options,
         )
         return float(reply["load_s"])
 
@@ -123,12 +115,12 @@ class Part:
         return outputs.pop("elapsed_s"), outputs
 
 
-def vision(model: Path, *, height: int = 112, width: int = 112, seed: int = 0) -> Part:
+def vision(model: Path, *, height: int = 112, width: int = 112) -> Part:
     """The vision tower on a picture of noise, ``height`` by ``width`` pixels, both multiples of 28.
 
     Noise, because neither time nor instructions of this tower depend on what the picture shows.
     """
-    pixels = np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
     arrays = vision_inputs(pixels)
     return Part(
         name="vision",
@@ -139,12 +131,12 @@ def vision(model: Path, *, height: int = 112, width: int = 112, seed: int = 0) -
     )
 
 
-def prefill(model: Path, *, tokens: int = 48, seed: int = 0) -> Part:
+def prefill(model: Path, *, tokens: int = 48) -> Part:
     """The language model on a whole prompt of random embeddings: matrix times matrix."""
     if tokens < 1:
         raise ModelError(f"expected a prompt of at least one token, received {tokens}")
     width = json.loads(_file(model, "llm_config.json").read_text(encoding="utf-8"))["hidden_size"]
-    noise = np.random.default_rng(seed).standard_normal((tokens, width), np.float32)
+    noise = np.random.default_rng(0).standard_normal((tokens, width), np.float32)
     positions = np.tile(np.arange(tokens, dtype=np.int32), (3, 1))
     return Part(
         name="prefill",
@@ -155,9 +147,9 @@ def prefill(model: Path, *, tokens: int = 48, seed: int = 0) -> Part:
     )
 
 
-def decode(model: Path, *, seed: int = 0) -> Part:
+def decode(model: Path) -> Part:
     """The language model on one token: matrix times vector."""
-    return replace(prefill(model, tokens=1, seed=seed), name="decode")
+    return replace(prefill(model, tokens=1), name="decode")
 
 
 def all_parts(

@@ -29,7 +29,8 @@ def ask(picture, question, *, on_text):
     on_text("cat")
     on_text(".")
     times = SimpleNamespace(load_s=0.4, vision_s=0.0213, prefill_s=0.041, decode_s=0.0157)
-    return SimpleNamespace(text="A cat.", tokens=4, prompt_tokens=48, visual_tokens=25, times=times)
+    counts = {"tokens": (3, 4, 1, 2), "prompt_tokens": 48, "visual_tokens": 25}
+    return SimpleNamespace(text="A cat.", times=times, **counts)
 
 composer = Composer(ask)
 composer
