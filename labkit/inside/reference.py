@@ -175,7 +175,9 @@ class OriginalWorker(Worker):
         versions = {name: version(name) for name in ("torch", "transformers")}
         return {**versions, "python": platform.python_version()}
 
-    def load_module(self, *, file: str, threads: int, precision: str, **_: Any) -> Values:
+    def load_module(
+        self, *, file: str, threads: int = 1, precision: str = "float32", **_: Any
+    ) -> Values:
         """Load the checkpoint, once, whichever part is asked for."""
         import torch
 

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup, escape
 
+from labkit.base.data import frozen
+
 
 class Shown:
     """Base of what a cell shows: two files of `pages` give its text and its HTML."""
@@ -31,7 +33,7 @@ class Shown:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Fold:
     """A part that opens on a click: a line, text, and code as it should be typed."""
 

@@ -10,11 +10,11 @@ import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.lessons.diagnosis import ADDRESS, Diagnosis, Untried, Verdict, describe, explain
 from labkit.lessons.quizzes import entries
 
@@ -23,7 +23,7 @@ Mistakes = Mapping[str, tuple[str, str]]
 """By kind: a function's body that makes it, and what to say of it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Exercise:
     """One exercise: how it is judged, how it is helped, and what tests need to prove it."""
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from markupsafe import Markup
 
+from labkit.base.data import frozen
 from labkit.base.show import Table
 from labkit.lessons.cards import Shown
 from labkit.lessons.catalogue import EXERCISES
@@ -22,7 +23,7 @@ NOTEBOOKS = {
 SIGNS = {"done": "✔", "begun": "◐", "open": "○"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Station:
     """One notebook on the path, and how much of it is done."""
 

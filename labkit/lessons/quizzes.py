@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from labkit.base.data import frozen
 from labkit.lessons import store
 from labkit.lessons.cards import Shown, inline
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Option:
     """One answer to choose, whether it is right, and why."""
 
@@ -24,7 +25,7 @@ class Option:
         return f"{'Right' if self.right else 'Not this one'}. {self.why}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Question:
     """A question with one right option."""
 

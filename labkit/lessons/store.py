@@ -1,11 +1,12 @@
 """Which exercises and quizzes are done, in one small file; what is unreadable is kept beside it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 from labkit.base import files, paths
+from labkit.base.data import frozen
 from labkit.base.records import from_json, to_json
 
 # Schema 1 knew most lessons, and some exercises, by other numbers.
@@ -15,7 +16,7 @@ RENUMBERED = dict(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Saved:
     """What the file holds: numbers of exercises ("02.1") and of quizzes ("02")."""
 
@@ -25,7 +26,7 @@ class Saved:
     reset: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Progress:
     """What is done, and what was before a reset: numbers of exercises and quizzes."""
 

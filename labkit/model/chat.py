@@ -8,12 +8,12 @@
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.base.errors import ModelError, QuestionError
 from labkit.base.hardware import default_threads
 from labkit.engine.client import EngineProcess
@@ -31,7 +31,7 @@ which fill a machine's memory.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Times:
     """Seconds of each part of an answer."""
 
@@ -41,7 +41,7 @@ class Times:
     decode_s: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Answer:
     """What the model said, and what it took.
 

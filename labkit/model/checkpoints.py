@@ -5,13 +5,13 @@ import json
 import math
 import re
 from collections import ChainMap, Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from labkit.base import paths
+from labkit.base.data import frozen
 from labkit.base.errors import CheckpointError
 
 MINI = "mini"
@@ -21,7 +21,7 @@ INDEX = "model.safetensors.index.json"
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Checkpoint:
     """A Qwen2-VL checkpoint on this disk, looked at but not loaded."""
 

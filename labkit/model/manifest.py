@@ -1,10 +1,10 @@
 """The manifest beside a converted model: what it was made from, with what, and its files."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from labkit.base import files
+from labkit.base.data import frozen
 from labkit.base.errors import ModelError
 from labkit.base.records import from_json, to_json
 from labkit.model.checkpoints import file_sha256
@@ -22,7 +22,7 @@ REQUIRED = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class File:
     """One file of a model, as it was written."""
 
@@ -30,7 +30,7 @@ class File:
     sha256: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Manifest:
     """What is known of a converted model."""
 
@@ -52,7 +52,7 @@ class Manifest:
         return sum(file.bytes for file in self.files.values())
 
     def kind(self, option: str) -> str:
-        """What ``"weight_bits"`` or ``"vision_bits"`` means: ``"int4"``, ``"int8"``, ``"float16"``."""
+        """What weights are by ``"weight_bits"`` or ``"vision_bits"``: ``"int4"``, ``"float16"``."""
         bits = self.options[option]
         return "float16" if bits == 16 else f"int{bits}"
 

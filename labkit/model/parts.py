@@ -5,12 +5,13 @@ Vision is ``visual.mnn`` on a picture; prefill is ``llm.mnn`` on a whole prompt;
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.base.errors import ModelError
 from labkit.engine.client import EngineProcess
 from labkit.model.vision import grid, patch_positions, pixel_values
@@ -67,7 +68,7 @@ def prompt_inputs(embeddings: np.ndarray, position_ids: np.ndarray) -> dict[str,
     }
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Part:
     """One module with what goes in: enough to load it into an engine and to run it."""
 

@@ -7,12 +7,13 @@ on pictures of one emoji each. What it gets right was there to be read with one 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from labkit.base.data import frozen
 from labkit.base.stats import wilson
 from labkit.proof.pointing import inside, tokens_of
 from labkit.world.chance import random_scene
@@ -23,7 +24,7 @@ Features = Callable[[Any], np.ndarray]
 BACKGROUND = "background"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Classified:
     """How a linear probe did on pictures, or visual tokens, that it never saw."""
 

@@ -6,12 +6,13 @@ answer counts only if it is right to the letter.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.base.show import Table
 from labkit.inside.reference import Reference
 from labkit.model.chat import Model
@@ -23,7 +24,7 @@ from labkit.world.words import TASKS
 SEED = 99
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Case:
     """One scene and one question about it."""
 
@@ -36,7 +37,7 @@ class Case:
         return has_held_out_pair(self.scene.kinds)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Outcome:
     """One case, answered."""
 
@@ -52,7 +53,7 @@ class Outcome:
         return self.expected == self.answered
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Score:
     """All outcomes of one engine."""
 

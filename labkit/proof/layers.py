@@ -4,11 +4,11 @@ original's.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.base.show import Table
 from labkit.inside.looks import Inside
 from labkit.inside.probes import Probe
@@ -19,7 +19,7 @@ from labkit.model.images import ImageLike
 from labkit.proof.parity import cosine, examples
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class LayerParity:
     """Attention of one layer, compared with the original's: the worst over all pictures.
 

@@ -5,7 +5,6 @@ first stage that departs is where the conversion went wrong; everything after it
 only a consequence.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import msgspec
 import numpy as np
 
 from labkit.base import paths
+from labkit.base.data import frozen
 from labkit.base.errors import ConversionError
 from labkit.base.hardware import describe
 from labkit.base.records import from_json
@@ -47,7 +47,7 @@ LEAST_COSINE = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class StageParity:
     """One stage, compared: the worst over all pictures."""
 
@@ -62,7 +62,7 @@ class StageParity:
         return self.cosine >= self.least_cosine
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class AnswerParity:
     """One question, answered by both."""
 
@@ -71,7 +71,7 @@ class AnswerParity:
     converted: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Parity:
     """A whole comparison."""
 

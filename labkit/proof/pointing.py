@@ -7,10 +7,11 @@ not.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.base.stats import wilson
 from labkit.inside.probes import Probe
 from labkit.model.vision import FACTOR
@@ -27,7 +28,7 @@ KINDS = ("asked", "said")
 """A word of the question; a word of the answer, seen from where it is chosen."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Pointing:
     """The score of every head for one kind of word.
 

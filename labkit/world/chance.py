@@ -2,11 +2,12 @@
 
 from bisect import bisect
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations, islice
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.world.answers import true_answer
 from labkit.world.drawing import PATTERNS
 from labkit.world.scenes import MAX_SIDE, MIN_SIDE, NAMES, SIZES, Background, Placed, Scene
@@ -23,7 +24,7 @@ LEFT_OUT = {"Nothing.": 0.75, "One.": 0.5}
 """The share of the commonest answers whose question is dropped, so that others are heard too."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Question:
     """A question in words, the one right answer, and what it asks."""
 

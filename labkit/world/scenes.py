@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import itemgetter
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.base.errors import SceneError
 
 NAMES = tuple(
@@ -36,7 +37,7 @@ def check_known(name: object, known: Collection[str], kind: str) -> None:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Placed:
     """One object in a scene: its name and its square, in pixels from the top left."""
 
@@ -68,7 +69,7 @@ class Placed:
         return replace(self, x=x, y=y)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Background:
     """How the ground is drawn: a colour, a second one, and a pattern between them."""
 
@@ -79,7 +80,7 @@ class Background:
     seed: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Scene:
     """A picture before it is drawn."""
 

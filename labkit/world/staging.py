@@ -5,12 +5,13 @@ inside the picture, 32 to 52 pixels wide. `SceneError` says what cannot be had.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.base.errors import SceneError
 from labkit.base.records import from_json
 from labkit.world.answers import true_answer
@@ -35,7 +36,7 @@ BACKGROUNDS = from_json(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Stage:
     """A scene whose objects have numbers: each keeps its identity while others come and go."""
 
