@@ -11,8 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from labkit.world.drawing import SIDE, SPRITES
-from labkit.world.scenes import NAMES
+from labkit.world.scenes import NAMES, SIDE, SPRITES
 
 EMOJI = (
     "🐱 🐶 🍕 🍎 🍌 🚗 🏠 🌳 ⭐ 🐟 ⚽ ☂ 🚌 🚀 🌻 🌙 ☀ 🎸 📕 ⏰ 🐦 🐸 🐷 🎂 "

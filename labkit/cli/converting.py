@@ -106,7 +106,7 @@ def parity(model: Sequence[Path], *, layers: bool = False, checkpoint: str = "mi
     checkpoint
         what it was converted from (default: mini)
     """
-    from labkit.proof.layers import compare_layers, layers_table
+    from labkit.proof.heads import compare_layers, layers_table
     from labkit.proof.parity import compare
 
     original = checkpoints.resolve(checkpoint)

@@ -11,10 +11,9 @@ import difflib
 from collections.abc import Iterable
 
 from labkit.lessons import store
-from labkit.lessons.cards import Card, Fold
+from labkit.lessons.cards import Card, Fold, Quiz
 from labkit.lessons.catalogue import EXERCISES, QUIZZES
 from labkit.lessons.path_map import PathMap
-from labkit.lessons.quizzes import Quiz
 from labkit.lessons.store import Progress
 
 __all__ = ["check", "hint", "progress", "quiz", "reset", "restore", "solution"]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base import paths
+from labkit.lessons.cards import Quiz
 from labkit.lessons.exercise import Exercise
-from labkit.lessons.quizzes import Quiz
 
 
 def load(file: Path) -> Any:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from labkit.base.data import frozen
+from labkit.lessons.cards import entries
 from labkit.lessons.diagnosis import ADDRESS, Diagnosis, Untried, Verdict, describe, explain
-from labkit.lessons.quizzes import entries
 
 EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
 Mistakes = Mapping[str, tuple[str, str]]

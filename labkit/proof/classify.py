@@ -15,10 +15,9 @@ from PIL import Image
 
 from labkit.base.data import frozen
 from labkit.base.stats import wilson
-from labkit.proof.pointing import inside, tokens_of
+from labkit.proof.heads import inside, tokens_of
 from labkit.world.chance import random_scene
-from labkit.world.drawing import render
-from labkit.world.scenes import NAMES, Scene
+from labkit.world.scenes import NAMES, Scene, render
 
 Features = Callable[[Any], np.ndarray]
 BACKGROUND = "background"

@@ -17,9 +17,8 @@ from labkit.base.show import Table
 from labkit.inside.reference import Reference
 from labkit.model.chat import Model
 from labkit.world.chance import Question, has_held_out_pair, random_question, random_scene
-from labkit.world.drawing import render
-from labkit.world.scenes import Scene
-from labkit.world.words import TASKS
+from labkit.world.questions import TASKS
+from labkit.world.scenes import Scene, render
 
 SEED = 99
 

@@ -23,8 +23,7 @@ from labkit.model.chat import Model
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.images import ImageLike
 from labkit.model.parts import Part, vision_inputs
-from labkit.world.drawing import render
-from labkit.world.scenes import Scene
+from labkit.world.scenes import Scene, render
 
 MEANING = {
     "pixel_values": "the picture, resized, normalised, cut into patches",

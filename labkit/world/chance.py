@@ -8,10 +8,17 @@ from itertools import combinations, islice
 import numpy as np
 
 from labkit.base.data import frozen
-from labkit.world.answers import true_answer
-from labkit.world.drawing import PATTERNS
-from labkit.world.scenes import MAX_SIDE, MIN_SIDE, NAMES, SIZES, Background, Placed, Scene
-from labkit.world.words import RELATIONS, WORDINGS, needs_subject, wording
+from labkit.world.questions import RELATIONS, WORDINGS, needs_subject, true_answer, wording
+from labkit.world.scenes import (
+    MAX_SIDE,
+    MIN_SIDE,
+    NAMES,
+    PATTERNS,
+    SIZES,
+    Background,
+    Placed,
+    Scene,
+)
 
 PAIRS = tuple(combinations(NAMES, 2))
 HELD_OUT_PAIRS = frozenset(

@@ -1,7 +1,7 @@
 """The scene composer: place emoji by mouse or keyboard, ask about them, see the answer stream.
 
 All rules live in Python: the browser sends commands ("move object 3 there"), and gets back
-the new state and the picture drawn by `labkit.world.drawing`, so what the learner sees is, pixel
+the new state and the picture drawn by `labkit.world.scenes`, so what the learner sees is, pixel
 by pixel, what the model gets. It works without a browser as well: see `Composer.ask_now`.
 """
 
@@ -20,11 +20,9 @@ from PIL import Image
 
 from labkit.base.errors import LabkitError, SceneError
 from labkit.base.show import data_url, enlarged
-from labkit.world.answers import judge
-from labkit.world.drawing import SPRITES, render
-from labkit.world.scenes import MAX_SIDE, MIN_SIDE, MOST, NAMES, Scene
+from labkit.world.questions import LABELS, judge, wording, wordings
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, MOST, NAMES, SPRITES, Scene, render
 from labkit.world.staging import BACKGROUNDS, FULL, PICTURES, STEPS, Stage, in_words, stage_of
-from labkit.world.words import LABELS, wording, wordings
 
 SCALE = 3  # screen pixels per picture pixel
 _STEPS_KEPT = 100
@@ -123,7 +121,7 @@ class Composer(anywidget.AnyWidget):
     # ---- asking
 
     def ask_now(self, task: str, subject: str | None = None) -> Any:
-        """Ask one of `labkit.world.words.TASKS`, such as ``"left_of"``, and wait for the answer.
+        """Ask one of `labkit.world.questions.TASKS`, such as ``"left_of"``; returns the answer.
 
         The tasks ``"describe"`` and ``"which"`` need no subject. An unknown task or a missing
         subject is a SceneError, and so is another answer that is still on its way.

@@ -14,7 +14,7 @@ import numpy as np
 from labkit.base.data import frozen
 from labkit.base.errors import SceneError
 from labkit.base.records import from_json
-from labkit.world.answers import true_answer
+from labkit.world.questions import RELATIONS, article, listed, sentence, true_answer
 from labkit.world.scenes import (
     MAX_SIDE,
     MIN_SIDE,
@@ -26,7 +26,6 @@ from labkit.world.scenes import (
     Scene,
     check_known,
 )
-from labkit.world.words import RELATIONS, article, listed, sentence
 
 USUAL_SIDE = 44
 PICTURES = {f"{w} × {h}": {"height": h, "width": w} for h, w in SIZES}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from labkit.lessons.cards import read_quiz
 from labkit.lessons.diagnosis import describe, whole_number
 from labkit.lessons.exercise import Attempt, Exercise, read_mistakes
-from labkit.lessons.quizzes import read_quiz
 
 BOTH = ("dotprod", "i8mm")
 BUILDS = (

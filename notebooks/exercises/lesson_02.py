@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from labkit.lessons.cards import read_quiz
 from labkit.lessons.diagnosis import Diagnosis, describe, real_number, whole_number
 from labkit.lessons.exercise import Attempt, Exercise, read_mistakes
-from labkit.lessons.quizzes import read_quiz
 
 MATRICES = ((192, 192, 64), (1536, 8960, 128), (96, 384, 32))
 PAIR_BYTES = 8  # a float32 scale and a float32 minimum

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from labkit.lessons.cards import read_quiz
 from labkit.lessons.diagnosis import array_of, near
 from labkit.lessons.exercise import Attempt, Exercise, read_mistakes
-from labkit.lessons.quizzes import read_quiz
 from labkit.model.vision import merge_order, to_grid
 
 RNG = np.random.default_rng(4)

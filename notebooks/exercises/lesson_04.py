@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from labkit.inside.attention import attention_pattern, attention_rollout
+from labkit.lessons.cards import read_quiz
 from labkit.lessons.diagnosis import Diagnosis, array_of, describe, near
 from labkit.lessons.exercise import Attempt, Exercise, read_mistakes
-from labkit.lessons.quizzes import read_quiz
 
 RNG = np.random.default_rng(5)
 PAIRS = tuple(

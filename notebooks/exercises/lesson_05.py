@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from labkit.lessons.cards import read_quiz
 from labkit.lessons.diagnosis import describe, whole_number
 from labkit.lessons.exercise import Attempt, Exercise, read_mistakes
-from labkit.lessons.quizzes import read_quiz
 
 PRODUCTS = ((48, 192, 192), (3, 64, 32), (1, 704, 192), (64, 512, 128))
 

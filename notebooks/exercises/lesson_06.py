@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from labkit.base.errors import KernelError
+from labkit.lessons.cards import read_quiz
 from labkit.lessons.diagnosis import Untried, array_of, describe, near, whole_number
 from labkit.lessons.exercise import Attempt, Exercise, read_mistakes
-from labkit.lessons.quizzes import read_quiz
 
 RNG = np.random.default_rng(2)
 BLOCKS = [

@@ -22,8 +22,8 @@ from labkit.cli.signature import fill
 from labkit.model import manifest
 from labkit.proof.evaluate import held_out_cases
 from labkit.proof.parity import examples
-from labkit.world.drawing import render
-from labkit.world.words import TASKS
+from labkit.world.questions import TASKS
+from labkit.world.scenes import render
 
 COMMANDS = [name for summaries in cli.COMMANDS.values() for name in summaries]
 Captured = pytest.CaptureFixture[str]

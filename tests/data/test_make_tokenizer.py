@@ -13,8 +13,8 @@ from make_tokenizer import SPECIAL, SYSTEM, VOCABULARY, make_tokenizer
 
 from labkit.inside.reference import Reference
 from labkit.world.chance import random_question, random_scene
+from labkit.world.questions import plural
 from labkit.world.scenes import NAMES
-from labkit.world.words import plural
 
 
 @pytest.fixture(scope="module")

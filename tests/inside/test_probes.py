@@ -28,7 +28,7 @@ from labkit.model.vision import to_grid
 from labkit.model.weights import embeddings, quantize
 from labkit.proof.evaluate import held_out_cases
 from labkit.proof.parity import cosine, examples, vision_stages
-from labkit.world.drawing import render
+from labkit.world.scenes import render
 
 WIDE, TALL = examples()[1], examples()[2]
 

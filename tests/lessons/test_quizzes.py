@@ -9,9 +9,8 @@ import pytest
 
 from labkit import lessons
 from labkit.lessons import store
-from labkit.lessons.cards import inline
+from labkit.lessons.cards import entries, inline, make_widget
 from labkit.lessons.catalogue import QUIZZES
-from labkit.lessons.quizzes import entries, make_widget
 
 
 def test_entries_are_lines_with_indented_lines_below() -> None:

@@ -20,7 +20,7 @@ from labkit.model.checkpoints import Checkpoint
 from labkit.model.vision import FACTOR
 from labkit.proof.evaluate import Case, held_out_cases
 from labkit.proof.parity import cosine, vision_stages
-from labkit.world.drawing import render
+from labkit.world.scenes import render
 
 CASES = held_out_cases(12)
 

@@ -12,8 +12,7 @@ from labkit.proof import classify
 from labkit.proof.classify import TokenProbe, gather, pixels, single_objects
 from labkit.proof.parity import vision_stages
 from labkit.world.chance import random_scene
-from labkit.world.drawing import render
-from labkit.world.scenes import NAMES, Placed, Scene
+from labkit.world.scenes import NAMES, Placed, Scene, render
 
 TRAIN, HELD_OUT = single_objects(240, seed=1), single_objects(96, seed=2)
 

@@ -19,9 +19,8 @@ from labkit.proof.evaluate import (
     score_reference,
     table,
 )
-from labkit.world.answers import true_answer
-from labkit.world.drawing import render
-from labkit.world.words import TASKS
+from labkit.world.questions import TASKS, true_answer
+from labkit.world.scenes import render
 
 CASES = held_out_cases(12)
 

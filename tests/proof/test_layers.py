@@ -1,4 +1,4 @@
-"""labkit.proof.layers: rounding moves little attention, a scrambled picture all of it."""
+"""labkit.proof.heads: rounding moves little attention, a scrambled picture all of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from labkit.inside.probes import Probe
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.vision import merge_order
-from labkit.proof.layers import compare_layers, layers_table
+from labkit.proof.heads import compare_layers, layers_table
 from labkit.proof.parity import examples
 
 

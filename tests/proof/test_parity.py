@@ -31,7 +31,7 @@ from labkit.proof.parity import (
     examples,
     vision_stages,
 )
-from labkit.world.drawing import render
+from labkit.world.scenes import render
 
 Compare = Callable[..., Parity]
 

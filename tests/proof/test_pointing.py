@@ -8,7 +8,7 @@ import pytest
 from labkit import Model
 from labkit.inside.probes import Probe
 from labkit.proof.evaluate import held_out_cases
-from labkit.proof.pointing import SUPERVISED, Pointing, inside, pointing
+from labkit.proof.heads import SUPERVISED, Pointing, inside, pointing
 from labkit.world.scenes import Placed, Scene
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from labkit.base.errors import SceneError
-from labkit.world.answers import true_answer
-from labkit.world.drawing import render_array
-from labkit.world.scenes import Placed, Scene
-from labkit.world.words import TASKS, needs_subject, wording
+from labkit.world.questions import TASKS, needs_subject, true_answer, wording
+from labkit.world.scenes import Placed, Scene, render_array
 
 
 def scene(

@@ -6,10 +6,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from labkit.world.answers import judge
 from labkit.world.composer import facts
+from labkit.world.questions import (
+    LABELS,
+    TASKS,
+    WORDINGS,
+    judge,
+    needs_subject,
+    understand,
+    wording,
+    wordings,
+)
 from labkit.world.scenes import NAMES, Placed, Scene
-from labkit.world.words import LABELS, TASKS, WORDINGS, needs_subject, understand, wording, wordings
 
 CAT = Placed(name="cat", x=10, y=50, side=40)
 PIZZA = Placed(name="pizza", x=90, y=52, side=40)

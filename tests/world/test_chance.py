@@ -6,11 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.world.answers import true_answer
 from labkit.world.chance import HELD_OUT_PAIRS, has_held_out_pair, random_question, random_scene
-from labkit.world.drawing import PATTERNS
-from labkit.world.scenes import MAX_SIDE, MIN_SIDE, NAMES, SIZES
-from labkit.world.words import TASKS, understand
+from labkit.world.questions import TASKS, true_answer, understand
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, NAMES, PATTERNS, SIZES
 
 SEEDS = st.integers(0, 10**6)
 

@@ -15,8 +15,7 @@ from PIL import Image
 
 from labkit.base.errors import SceneError
 from labkit.world.composer import SCALE, Composer
-from labkit.world.drawing import render
-from labkit.world.scenes import NAMES, Placed, Scene
+from labkit.world.scenes import NAMES, Placed, Scene, render
 
 CAT_AND_PIZZA = Scene(
     height=140,

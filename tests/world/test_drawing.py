@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from labkit.base.errors import SceneError
 from labkit.world.chance import random_scene
-from labkit.world.drawing import PATTERNS, render, render_array, sprite
-from labkit.world.scenes import NAMES, Background, Scene
+from labkit.world.scenes import NAMES, PATTERNS, Background, Scene, render, render_array, sprite
 
 
 def test_objects_differ_in_look() -> None:

@@ -9,8 +9,7 @@ from dataclasses import asdict
 import numpy as np
 
 from labkit.world.chance import HELD_OUT_PAIRS, random_question, random_scene
-from labkit.world.drawing import render
-from labkit.world.scenes import Scene
+from labkit.world.scenes import Scene, render
 
 SCENES = 200
 

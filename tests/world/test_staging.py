@@ -8,9 +8,8 @@ from itertools import combinations
 import pytest
 
 from labkit.base.errors import SceneError
-from labkit.world.answers import true_answer
-from labkit.world.drawing import render
-from labkit.world.scenes import MAX_SIDE, MIN_SIDE, NAMES, SIZES, Background, Placed, Scene
+from labkit.world.questions import true_answer
+from labkit.world.scenes import MAX_SIDE, MIN_SIDE, NAMES, SIZES, Background, Placed, Scene, render
 from labkit.world.staging import (
     BACKGROUNDS,
     FULL,

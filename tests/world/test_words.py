@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from labkit.world.questions import RELATIONS, TASKS, WORDINGS, needs_subject, wording
 from labkit.world.scenes import NAMES, SIZES
-from labkit.world.words import RELATIONS, TASKS, WORDINGS, needs_subject, wording
 
 
 def test_there_are_enough_objects_tasks_and_sizes() -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from labkit.world.answers import ZONES
+from labkit.world.questions import NUMBERS, RELATIONS, WORDINGS, ZONES, article, plural, wording
 from labkit.world.scenes import NAMES
-from labkit.world.words import NUMBERS, RELATIONS, WORDINGS, article, plural, wording
 
 SPECIAL = tuple(
     f"<|{name}|>"

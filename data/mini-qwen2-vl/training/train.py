@@ -39,9 +39,8 @@ from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VL
 
 from labkit.model.vision import FACTOR, PATCH_SIZE, mrope_positions, pixel_values
 from labkit.world.chance import random_question, random_scene
-from labkit.world.drawing import render_array, sprite
-from labkit.world.scenes import NAMES, SIZES, Scene
-from labkit.world.words import plural
+from labkit.world.questions import plural
+from labkit.world.scenes import NAMES, SIZES, Scene, render_array, sprite
 
 MOST_CELLS = 8  # rows or columns of visual tokens in the largest scene, and some room
 MIN_PIXELS, MAX_PIXELS = 112 * 112, 140 * 140

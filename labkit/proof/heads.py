@@ -1,24 +1,32 @@
-"""Pointing score: how often a head, at the word for an object, looks at the object.
+"""Where heads look: how often at the object that a word names, and whether a conversion moves it.
 
-For each word of question and answer that names an object in the scene, and each head of the
-language model, the visual token with the most attention either lies in that object's box or it does
-not.
+The pointing score: for each word of question and answer that names an object in the scene, and each
+head of the language model, the visual token with the most attention either lies in that object's
+box or it does not. And layer by layer: where each head of a converted model looks elsewhere than
+the original's.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import field
+from pathlib import Path
 
 import numpy as np
 
 from labkit.base.data import frozen
+from labkit.base.show import Table
 from labkit.base.stats import wilson
+from labkit.inside.looks import Inside
 from labkit.inside.probes import Probe
+from labkit.inside.reference import Reference
+from labkit.model.chat import Model
+from labkit.model.checkpoints import Checkpoint
+from labkit.model.images import ImageLike
 from labkit.model.vision import FACTOR
 from labkit.proof.evaluate import Case
-from labkit.world.drawing import render
-from labkit.world.scenes import NAMES, Scene
-from labkit.world.words import plural
+from labkit.proof.parity import cosine, examples
+from labkit.world.questions import plural
+from labkit.world.scenes import NAMES, Scene, render
 
 SUPERVISED = ((1, 0), (2, 0))
 """Heads of the embedded checkpoint that were shown where to look when it was trained (layer, head).
@@ -117,3 +125,73 @@ def pointing(probe: Probe, cases: Iterable[Case]) -> dict[str, Pointing]:
         for kind in KINDS
         if kind in hits
     }
+
+
+@frozen
+class LayerParity:
+    """Attention of one layer, compared with the original's: the worst over all pictures.
+
+    ``moved`` is, for each head, the share of a query's attention that lies elsewhere than in the
+    original (half the sum of absolute differences of a row, averaged over queries): 0 is the same,
+    1 is all of it.
+    """
+
+    model: str
+    part: str
+    layer: int
+    cosine: float
+    moved: tuple[float, ...]
+
+
+def compare_layers(
+    folders: Sequence[Path],
+    checkpoint: Checkpoint,
+    *,
+    cases: list[tuple[ImageLike, str]] | None = None,
+) -> list[LayerParity]:
+    """Compare attention patterns layer by layer, vision tower and language model, for several
+    conversions of one checkpoint.
+
+    Both read the same pictures and the same tokens: those that the converted model says.
+
+    Parameters
+    ----------
+    folders
+        Converted models, such as one of 16, one of 8 and one of 4 bits.
+    checkpoint
+        What they were converted from.
+    cases
+        Pictures and questions; by default `examples`.
+    """
+    original, rows = Reference(checkpoint), []
+    for folder in folders:
+        measured = defaultdict(list)
+        with Model(folder) as model, Probe(model) as probe:
+            for image, question in cases or examples():
+                look, reading = probe.look(image), probe.read(image, question)
+                pairs: dict[str, tuple[Inside, Inside]] = {
+                    "vision": (look, original.look(look.pixels)),
+                    "language": (reading, original.read(reading)),
+                }
+                for part, (ours, theirs) in pairs.items():
+                    patterns = zip(ours.patterns(), theirs.patterns(), strict=True)
+                    for layer, (a, b) in enumerate(patterns):
+                        moved = np.abs(a - b).sum(axis=-1).mean(axis=-1) / 2
+                        measured[ours.name, part, layer].append([cosine(a, b), *moved])
+        for (name, part, layer), values in measured.items():
+            near, *moves = np.transpose(values)
+            most = tuple(float(move.max()) for move in moves)
+            least = float(near.min())
+            rows.append(LayerParity(model=name, part=part, layer=layer, cosine=least, moved=most))
+    return sorted(rows, key=lambda row: row.part, reverse=True)
+
+
+def layers_table(rows: Sequence[LayerParity]) -> Table:
+    """Rows of `compare_layers` as a table."""
+    return Table(
+        ("part", "model", "layer", "cosine", "attention that moved, by head"),
+        [
+            (r.part, r.model, r.layer, f"{r.cosine:.6f}", "  ".join(f"{m:6.2%}" for m in r.moved))
+            for r in rows
+        ],
+    )
