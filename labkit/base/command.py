@@ -17,6 +17,7 @@ from subprocess import DEVNULL, PIPE, STDOUT, Popen
 from typing import Any, TypeAlias
 
 from labkit.base.errors import CommandFailed
+from labkit.base.files import read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +87,7 @@ class Stages:
 
 def tail(log: Path, lines: int = 12) -> str:
     """The last lines of a log, for an error message; empty if it cannot be read."""
-    try:
-        return _last(log.read_text(errors="replace").splitlines(), lines)
-    except OSError:
-        return ""
+    return _last(read(log).splitlines(), lines)
 
 
 def _last(lines: Sequence[str], most: int = 12) -> str:

@@ -9,6 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def read(path: Path) -> str:
+    """What stands in a text file; nothing if it cannot be read, because then nothing is known."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Write a file, whole or not at all; what stood there before stays until then.
 

@@ -6,25 +6,12 @@ Caches, progress and results live in the platform's user folders, or all under
 
 import os
 import shutil
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
 from labkit.base.errors import FolderError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """One thing that labkit keeps on this machine."""
-
-    what: str
-    path: Path
-    bytes: int
-    why: str
-
 
 KINDS = {
     "cache": "converted models and compiled helpers; made again when needed (seconds to minutes)",
@@ -112,20 +99,12 @@ def size_bytes(folder: Path) -> int:
     return total
 
 
-def usage() -> tuple[Usage, ...]:
-    """What labkit keeps on this machine, one row for each kind, also for those that are empty."""
-    return tuple(
-        Usage(what=kind, path=place(kind), bytes=size_bytes(place(kind)), why=why)
-        for kind, why in KINDS.items()
-    )
-
-
-def free(which: str | Iterable[str] = "cache") -> int:
+def free(*kinds: str) -> int:
     """Delete everything of the given kinds.
 
     Parameters
     ----------
-    which
+    kinds
         One or more of "cache", "progress", "results"; "all" means all three.
 
     Returns
@@ -138,13 +117,12 @@ def free(which: str | Iterable[str] = "cache") -> int:
     FolderError
         If a kind is not one of these (nothing is deleted then), or something could not be deleted.
     """
-    kinds = {which} if isinstance(which, str) else set(which)
-    for unknown in kinds - {*KINDS, "all"}:
+    for unknown in {*kinds} - {*KINDS, "all"}:
         raise FolderError(
             f"expected one of {', '.join(KINDS)} or all, got {unknown!r}. "
             "`labkit clean` shows what there is"
         )
-    return sum(_emptied(place(kind)) for kind in KINDS if kinds & {kind, "all"})
+    return sum(_emptied(place(kind)) for kind in KINDS if {kind, "all"} & {*kinds})
 
 
 def _emptied(folder: Path) -> int:

@@ -12,8 +12,9 @@ def clean(what: tuple[str, ...] = ()) -> None:
         what to free, by the names shown; nothing frees nothing
     """
     if what:
-        print(f"freed {paths.free(what):,} bytes of {', '.join(what)}")
-    for row in paths.usage():
-        print(f"{row.what:12}{row.bytes / 1e6:10.1f} MB  {row.path}  {row.why}")
+        print(f"freed {paths.free(*what):,} bytes of {', '.join(what)}")
+    for kind, why in paths.KINDS.items():
+        folder = paths.place(kind)
+        print(f"{kind:12}{paths.size_bytes(folder) / 1e6:10.1f} MB  {folder}  {why}")
     if not what:
         print("To free some: labkit clean NAME …")

@@ -315,6 +315,8 @@ def test_a_browser_that_playwright_keeps_is_found(
     chrome = tmp_path / ".cache" / "ms-playwright" / "chromium-1200" / "chrome-linux" / "chrome"
     chrome.parent.mkdir(parents=True)
     chrome.write_text("")
+    assert hardware.find_browser() is None, "it cannot be run"
+    chrome.chmod(0o755)
     assert hardware.find_browser() == chrome
 
 

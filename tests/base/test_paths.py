@@ -58,22 +58,16 @@ def test_a_folder_that_cannot_be_made_names_the_way_out(
         paths.cache_dir()
 
 
-def test_usage_lists_every_kind_with_its_bytes(home: Path) -> None:
+def test_the_size_of_every_kind_is_that_of_its_files(home: Path) -> None:
     (paths.cache_dir() / "model").mkdir()
     (paths.cache_dir() / "model" / "weights").write_bytes(bytes(1000))
     (paths.progress_dir() / "progress.json").write_bytes(bytes(10))
-    rows = {row.what: row for row in paths.usage()}
-    assert {what: row.bytes for what, row in rows.items()} == {
-        "cache": 1000,
-        "progress": 10,
-        "results": 0,
-    }
-    assert rows["cache"].path == home / "cache"
-    assert all(row.why for row in rows.values())
+    sizes = {kind: paths.size_bytes(paths.place(kind)) for kind in paths.KINDS}
+    assert sizes == {"cache": 1000, "progress": 10, "results": 0}
 
 
-def test_usage_makes_no_folder(home: Path) -> None:
-    assert sum(row.bytes for row in paths.usage()) == 0
+def test_asking_for_a_size_makes_no_folder(home: Path) -> None:
+    assert sum(paths.size_bytes(paths.place(kind)) for kind in paths.KINDS) == 0
     assert not home.exists()
 
 
@@ -86,7 +80,7 @@ def test_freeing_the_cache_keeps_progress_and_what_links_lead_to(
     (paths.cache_dir() / "model").mkdir()
     (paths.cache_dir() / "model" / "weights").write_bytes(bytes(1000))
     (paths.cache_dir() / "link").symlink_to(kept)
-    freed = paths.free()
+    freed = paths.free("cache")
     assert freed >= 1000
     assert list(paths.cache_dir().iterdir()) == []
     assert kept.exists()
@@ -96,14 +90,14 @@ def test_freeing_the_cache_keeps_progress_and_what_links_lead_to(
 def test_freeing_all_and_freeing_nothing(home: Path) -> None:
     (paths.results_dir() / "run.json").write_bytes(bytes(7))
     assert paths.free("all") == 7
-    assert paths.free(["cache", "results"]) == 0
+    assert paths.free("cache", "results") == 0
     assert home.exists()
 
 
 def test_an_unknown_kind_is_refused_before_anything_is_deleted(home: Path) -> None:
     (paths.cache_dir() / "file").write_bytes(bytes(3))
     with pytest.raises(FolderError, match="'models'"):
-        paths.free(["cache", "models"])
+        paths.free("cache", "models")
     assert (home / "cache" / "file").exists()
 
 
