@@ -26,12 +26,12 @@ MNEMONICS = {
 VECTOR = re.compile(r"\b([vqdshbzp]\d+|za)")
 
 
-def disassemble(words: np.ndarray, address: int = 0) -> list[str]:
+def disassemble(words: np.ndarray) -> list[str]:
     """Each word of A64 code as a line of assembly; ``.byte …`` for what capstone does not know."""
     reader = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
     reader.skipdata = True
     code = np.asarray(words, "<u4").tobytes()
-    read = reader.disasm_lite(code, address)
+    read = reader.disasm_lite(code, 0)
     return [f"{mnemonic} {operands}".rstrip() for _, _, mnemonic, operands in read]
 
 

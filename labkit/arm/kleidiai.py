@@ -151,9 +151,9 @@ def kernel(function: str) -> Kernel | None:
     >>> kernel("kai_get_m_step_lhs_pack_f32p2vlx1_f32_sme") is None
     True
     """
-    if not function.startswith("kai_run_"):
-        return None
     name = function.removeprefix("kai_run_")
+    if name == function:
+        return None
     work, words = re.search("|".join(DOES), name), name.split("_")
     return Kernel(
         name=name,

@@ -9,7 +9,6 @@ is steady and then gives one value. Every value is kept, not a summary (after py
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
@@ -76,7 +75,8 @@ def run(
             on_step(done, total, name)
             job.measure(pair, lambda side: open_side(side, plan))
         rows += job.rows()
-        versions |= job.facts["A"][-1]["versions"] | job.facts["B"][-1]["versions"]
+        for processes in job.processes.values():
+            versions |= processes[-1]["versions"]
     on_step(total, total, "done")
     return results.result(about, plan.to_dict(), lane=plan.lane, rows=rows, versions=versions)
 
@@ -125,10 +125,12 @@ def demos(
         on_step(done, pairs, job.name)
         for key in pair:
             answered = llm_demo.ask(builds[key], model, image, question, lane)
-            for phase, seconds in answered.seconds.items():
-                job.taken[key, phase].append(((), seconds))
-            facts = {"peak_bytes": answered.peak_bytes or 0, "kleidiai_running": answered.kleidiai}
-            job.facts[key].append(facts)
+            process = {
+                "taken": {phase: (seconds,) for phase, seconds in answered.seconds.items()},
+                "peak_bytes": answered.peak_bytes or 0,
+                "kleidiai_running": answered.kleidiai,
+            }
+            job.processes[key].append(process)
         job.watch.look()
         job.order.append(pair)
     on_step(pairs, pairs, "done")
@@ -171,18 +173,18 @@ class _Job:
 
     def __init__(self, name: str, both: Sequence[Side], parts: Sequence[str]) -> None:
         self.name, self.sides, self.parts = name, dict(zip("AB", both, strict=True)), parts
-        # By side and part, of each process: its warm-ups, and the value after them.
-        self.taken: dict[tuple[str, str], list[tuple[tuple[float, ...], float]]] = defaultdict(list)
-        self.facts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        # Of each process its facts, and what each part took: the warm-ups, and the value after them
+        self.processes: dict[str, list[dict[str, Any]]] = {"A": [], "B": []}
         self.repeat, self.order, self.watch = dict[str, int](), list[str](), Watch()
 
     def measure(self, pair: str, open_side: Callable[[Side], Runner]) -> None:
         """One value of each part on each side, in the order given."""
         with ExitStack() as stack:
             alive: dict[str, Runner] = {}
+            taken: dict[str, dict[str, tuple[float, ...]]] = {}
             for key in pair:
                 alive[key] = stack.enter_context(closing(open_side(self.sides[key])))
-                self.taken[key, "load"].append(((), alive[key].load()))
+                taken[key] = {"load": (alive[key].load(),)}
             for part in self.parts:
                 if part == "load":
                     continue
@@ -191,10 +193,10 @@ class _Job:
                     self.repeat[part] = math.ceil(BATCH_S / fastest)
                 for key, one in alive.items():
                     once = partial(one.run, part, self.repeat[part])
-                    self.taken[key, part].append((warm_up(once), once()))
+                    taken[key][part] = (*warm_up(once), once())
             self.watch.look()
             for key, one in alive.items():
-                self.facts[key].append(one.facts())
+                self.processes[key].append({"taken": taken[key], **one.facts()})
             self.about = alive["B"].about
         self.order.append(pair)
 
@@ -219,15 +221,15 @@ class _Job:
         return rows
 
     def _measured(self, key: str, part: str) -> Measured:
-        facts = self.facts[key]
-        warmups, values = zip(*self.taken[key, part], strict=True)
+        processes = self.processes[key]
+        taken = [process["taken"][part] for process in processes]
         return Measured(
             side=self.sides[key],
-            values_s=values,
-            warmup_s=tuple(filter(None, warmups)),
+            values_s=tuple(values[-1] for values in taken),
+            warmup_s=tuple(values[:-1] for values in taken if len(values) > 1),
             repeat=self.repeat.get(part, 1),
-            peak_bytes=max(process["peak_bytes"] for process in facts),
-            kleidiai_running=facts[-1]["kleidiai_running"],
+            peak_bytes=max(process["peak_bytes"] for process in processes),
+            kleidiai_running=processes[-1]["kleidiai_running"],
         )
 
 

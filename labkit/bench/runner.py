@@ -99,9 +99,9 @@ class Chat(Runner):
         model = str(plan.model.resolve())
         loaded = self.engine.request("load_chat", directory=model, **self.options)
         answer = self._ask(1)
-        tokens = len(answer["prompt"])
-        size, work = f"{height}×{width} pixels, {tokens} prompt tokens", {"prefill": tokens}
-        self.about = {part: (size, work.get(part)) for part in PARTS} | {"decode": (size, 1)}
+        work = {"prefill": len(answer["prompt"]), "decode": 1}
+        size = f"{height}×{width} pixels, {work['prefill']} prompt tokens"
+        self.about = {part: (size, work.get(part)) for part in PARTS}
         return float(loaded["load_s"] + sum(answer[f"{part}_s"] for part in parts.NAMES))
 
     def run(self, part: str, repeat: int) -> float:
