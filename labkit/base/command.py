@@ -11,16 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
 from typing import Any, TypeAlias
 
+from labkit.base.data import frozen
 from labkit.base.errors import CommandFailed
 from labkit.base.files import read
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Finished:
     """A command that ended well: what it printed, and how much memory it held at most."""
 
@@ -28,7 +28,7 @@ class Finished:
     peak_bytes: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Stage:
     """One stage of long work that is over; ``print`` shows it as a line.
 

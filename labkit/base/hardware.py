@@ -11,11 +11,11 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from labkit.base import command, paths
+from labkit.base.data import frozen
 from labkit.base.errors import CommandFailed
 from labkit.base.files import read
 
@@ -33,7 +33,7 @@ X86, ARM, ARM_CORES, BROWSERS, PLAYWRIGHT = json.loads(
 CGROUP = Path("/sys/fs/cgroup")  # where a container finds its own limits
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Cpu:
     """A processor, as far as its text could be read."""
 
@@ -41,7 +41,7 @@ class Cpu:
     instruction_sets: tuple[str, ...] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Machine:
     """The machine this runs on. None means "could not be read".
 

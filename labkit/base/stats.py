@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+
+from labkit.base.data import frozen
 
 MARGIN = 0.02
 """Speed-ups nearer to 1 than this are not called one.
@@ -38,7 +39,7 @@ def wilson(right: int, total: int, *, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Ratio:
     """How many times as fast the candidate is: the estimate and its 95 % interval."""
 
