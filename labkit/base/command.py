@@ -32,17 +32,20 @@ class Finished:
 class Stage:
     """One stage of long work that is over; ``print`` shows it as a line.
 
-    ``elapsed_s`` is None where the work went on without a word about this stage.
+    ``elapsed_s`` is None where the work went on without a word about this stage; ``peak_bytes`` is
+    the most memory held until its end, where that is watched.
     """
 
     number: int
     total: int
     name: str
     elapsed_s: float | None
+    peak_bytes: int | None = None
 
     def __str__(self) -> str:
         taken = "not reported" if self.elapsed_s is None else f"{self.elapsed_s:.1f} s"
-        return f"{self.number}/{self.total} {self.name} {taken}"
+        memory = f", up to {self.peak_bytes / 2**30:.1f} GiB" if self.peak_bytes else ""
+        return f"{self.number}/{self.total} {self.name} {taken}{memory}"
 
 
 OnStage: TypeAlias = Callable[[Stage], None] | None
@@ -58,11 +61,13 @@ class Stages:
         All of them, in order.
     on_stage
         Who is told.
+    memory
+        Readings of `memory`, which grow while the work goes on.
     """
 
-    def __init__(self, names: Sequence[str], on_stage: OnStage) -> None:
+    def __init__(self, names: Sequence[str], on_stage: OnStage, memory: Sequence[int] = ()) -> None:
         self._ahead, self._total = list(names), len(names)
-        self._on_stage = on_stage or (lambda _: None)
+        self._on_stage, self._memory = on_stage or (lambda _: None), memory
         self._last = time.perf_counter()
 
     def end(self, name: str) -> None:
@@ -81,6 +86,7 @@ class Stages:
                     total=self._total,
                     name=current,
                     elapsed_s=taken if current == name else None,
+                    peak_bytes=max(self._memory, default=None),
                 )
             )
 
@@ -140,7 +146,7 @@ def run(
         Path(log or os.devnull).open("ab") as kept,
         _start(argv, log, env, cwd=cwd, stdin=DEVNULL, stderr=STDOUT) as process,
         time_limit(process, timeout_s) as late,
-        _memory(process.pid) as readings,
+        memory(process.pid) as readings,
     ):
         assert process.stdout
         try:
@@ -213,7 +219,7 @@ def time_limit(process: Popen[Any], seconds: float | None) -> Iterator[threading
 
 
 @contextmanager
-def _memory(pid: int) -> Iterator[list[int]]:
+def memory(pid: int) -> Iterator[list[int]]:
     """Resident bytes of a process with its children, read ten times a second."""
     import psutil
 
@@ -221,12 +227,16 @@ def _memory(pid: int) -> Iterator[list[int]]:
     readings: list[int] = []
 
     def read() -> None:
-        while not over.wait(0.1):
-            with suppress(psutil.Error):  # one of them may end while it is looked at
-                family = [process, *process.children(recursive=True)]
-                readings.append(sum(member.memory_info().rss for member in family))
+        with suppress(psutil.Error):  # one of them may end while it is looked at
+            family = [process, *process.children(recursive=True)]
+            readings.append(sum(member.memory_info().rss for member in family))
 
-    reader = threading.Thread(target=read, daemon=True)
+    def watch() -> None:
+        while not over.wait(0.1):
+            read()
+
+    read()
+    reader = threading.Thread(target=watch, daemon=True)
     reader.start()
     try:
         yield readings

@@ -5,13 +5,12 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from labkit.base import hardware
-from labkit.base.data import frozen
 
 TRIPLE = "aarch64-linux-gnu"
 TOOLS = ("cmake", "ninja", "git", "ccache", "cc", "c++", f"{TRIPLE}-gcc", f"{TRIPLE}-g++")
@@ -24,7 +23,7 @@ NDK_PLACES = """
 """.split()
 
 
-@frozen
+@dataclass(frozen=True, kw_only=True)
 class Host:
     """The machine that builds.
 

@@ -4,12 +4,11 @@ A plan is a pure function of what is asked for and of a `labkit.building.host.Ho
 `labkit.building.running` carries it out.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from labkit.base import paths
-from labkit.base.data import frozen
 from labkit.base.errors import BuildError
 from labkit.building import commands
 from labkit.building.host import Host, Missing, compiler, look, missing
@@ -30,7 +29,7 @@ NO_ELF = (
 )
 
 
-@frozen
+@dataclass(frozen=True, kw_only=True)
 class BuildPlan:
     """What would be built, from what, how, and why; ``print`` shows it.
 

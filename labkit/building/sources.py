@@ -1,18 +1,17 @@
 """MNN's and KleidiAI's sources: the pinned releases, and checkouts that somebody has."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labkit.base import paths
-from labkit.base.data import frozen
 from labkit.base.errors import BuildError
 
 RELEASE = "3.6.1"
 KLEIDIAI = "1.16.0"
 
 
-@frozen
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """A project's source: the pinned release, to be cloned into the cache, or a checkout.
 

@@ -7,12 +7,11 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from labkit.base import hardware, paths
-from labkit.base.data import frozen
 from labkit.base.errors import LabkitError
 from labkit.base.hardware import GIB, Machine
 from labkit.base.show import Table
@@ -49,7 +48,7 @@ KLEIDIAI = {
 }
 
 
-@frozen
+@dataclass(frozen=True, kw_only=True)
 class Check:
     """One row: what was looked at, how it stands, what was found and what to do."""
 
@@ -69,7 +68,7 @@ def judge(name: str, fine: object, found: str | None) -> Check:
     return Check(name=name, status=status, found=found, todo=todo)
 
 
-@frozen
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Report:
     """All checks of one machine."""
 

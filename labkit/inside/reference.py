@@ -19,10 +19,12 @@ from labkit.base.errors import CheckpointError
 from labkit.engine.protocol import Values
 from labkit.engine.worker import Worker, main
 from labkit.inside.looks import Look, Reading, chosen
+from labkit.model import mapped
 from labkit.model.checkpoints import Checkpoint, resolve
 from labkit.model.images import ImageLike, load_rgb, prepare
 
 CODE = "transformers.models.qwen2_vl.modeling_qwen2_vl"
+LARGE_PARAMETERS = 2**28
 STAGES = ("pixel_values", "patch_embeddings", "image_embeds", "first_logits")
 
 
@@ -43,21 +45,34 @@ class Reference:
         From `labkit.model.checkpoints.resolve`.
     dtype
         ``"float32"`` or ``"bfloat16"``.
+    layerwise
+        Whether the weights stay in their files, and one layer at a time is widened to float32: in
+        memory a layer instead of the model, the same numbers to the bit, and seconds for each
+        token. By default, for more than `LARGE_PARAMETERS` in float32.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, dtype: str = "float32") -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, *, dtype: str = "float32", layerwise: bool | None = None
+    ) -> None:
         import torch
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
         self.checkpoint, self.torch, folder = checkpoint, torch, str(checkpoint.folder)
-        self.name = f"{dtype} in transformers"
+        self.name, self.dtype = f"{dtype} in transformers", getattr(torch, dtype)
+        if layerwise is None:
+            layerwise = dtype == "float32" and checkpoint.parameters > LARGE_PARAMETERS
 
         def loaded(kind: Any, **options: Any) -> Any:
             return kind.from_pretrained(folder, local_files_only=True, **options)
 
         try:
-            self.model = loaded(transformers.Qwen2VLForConditionalGeneration, dtype=dtype).eval()
+            if layerwise:
+                self.model = mapped.load(checkpoint.folder)
+                mapped.compute_in_float32(self.model)
+            else:
+                model = loaded(transformers.Qwen2VLForConditionalGeneration, dtype=dtype)
+                self.model = model.eval()
         except (OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"transformers could not load {folder}: {error}") from error
         self.tokenizer = loaded(transformers.AutoTokenizer)
@@ -65,7 +80,7 @@ class Reference:
 
     def inputs(self, image: ImageLike, question: str) -> dict[str, Any]:
         """Token ids, pixel values and grid, as transformers prepares them."""
-        picture = self.processor(images=load_rgb(image), return_tensors="pt").to(self.model.dtype)
+        picture = self.processor(images=load_rgb(image), return_tensors="pt").to(self.dtype)
         visual = int(picture["image_grid_thw"].prod()) // 4
         content = [{"type": "image"}, {"type": "text", "text": question}]
         prompt = self.tokenizer.apply_chat_template(
@@ -184,7 +199,7 @@ class OriginalWorker(Worker):
         torch.set_num_threads(threads)
         start = time.perf_counter()
         if self.model is None:
-            self.model = Reference(resolve(file), dtype=precision).model
+            self.model = Reference(resolve(file), dtype=precision, layerwise=False).model
         return {"load_s": time.perf_counter() - start}
 
     def forward(self, *, key: str, repeat: int = 1, **arrays: np.ndarray) -> Values:

@@ -14,7 +14,7 @@ from labkit.base import paths
 from labkit.base.data import frozen
 from labkit.base.errors import CheckpointError
 
-MINI = "mini"
+MINI, TWIN = "mini", "twin:"
 HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
 FLOATS = {"F16", "BF16", "F32"}
 INDEX = "model.safetensors.index.json"
@@ -47,7 +47,8 @@ def resolve(source: str | Path) -> Checkpoint:
     Parameters
     ----------
     source
-        ``"mini"`` for the embedded one, a folder, or a hub id such as
+        ``"mini"`` for the embedded one, ``"twin:2b"`` for one of the real dimensions with random
+        weights (`labkit.model.twin`), a folder, or a hub id such as
         ``"Qwen/Qwen2-VL-2B-Instruct"``, which is downloaded (resumed if it was begun).
 
     Raises
@@ -57,14 +58,18 @@ def resolve(source: str | Path) -> Checkpoint:
     """
     if str(source) == MINI:
         return inspect(paths.data_dir() / "mini-qwen2-vl", name=MINI)
+    if str(source).startswith(TWIN):
+        from labkit.model import twin
+
+        return inspect(twin.cached(str(source)), name=str(source))
     folder = Path(source).expanduser()
     if folder.is_dir():
         return inspect(folder, name=folder.resolve().name)
     if isinstance(source, str) and HUB_ID.match(source) and not folder.exists():
         return inspect(_download(source), name=source)
     raise CheckpointError(
-        "expected 'mini', a folder, or a hub id like 'Qwen/Qwen2-VL-2B-Instruct', received "
-        f"{str(source)!r}, which is none of them."
+        "expected 'mini', 'twin:2b', a folder, or a hub id like 'Qwen/Qwen2-VL-2B-Instruct', "
+        f"received {str(source)!r}, which is none of them."
     )
 
 

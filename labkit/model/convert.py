@@ -67,12 +67,15 @@ def convert(
         Nothing is left at ``plan.out`` then that was not there before.
     """
     _require_room(plan, replace)
-    stages = Stages([name for _, name in STAGES] + ["parity"] * (check is not None), on_stage)
-    with files.new_folder(plan.out, replace=replace) as model:
-        begun = time.perf_counter()
-        exported = _export(plan, model, stages)
+    names = [name for _, name in STAGES] + ["parity"] * (check is not None)
+    with (
+        files.new_folder(plan.out, replace=replace) as model,
+        command.memory(os.getpid()) as readings,
+    ):
+        stages, begun = Stages(names, on_stage, readings), time.perf_counter()
+        _export(plan, model, stages)
         _settle(plan, model)
-        result = _described(plan, model, time.perf_counter() - begun, exported.peak_bytes)
+        result = _described(plan, model, time.perf_counter() - begun)
         manifest.write(model, result)
         if check:
             try:
@@ -80,11 +83,12 @@ def convert(
             finally:
                 stages.end("parity")
             result = replace_field(result, parity=parity)
-            manifest.write(model, result)
+        result = replace_field(result, peak_bytes=max(readings, default=None))
+        manifest.write(model, result)
     return result
 
 
-def _export(plan: ConversionPlan, model: Path, stages: Stages) -> command.Finished:
+def _export(plan: ConversionPlan, model: Path, stages: Stages) -> None:
     """Run the exporter, telling its stages by what it says."""
 
     def on_line(line: str) -> None:
@@ -96,7 +100,7 @@ def _export(plan: ConversionPlan, model: Path, stages: Stages) -> command.Finish
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"convert-{os.getpid()}-{int(time.time())}.log"
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), PARENT: str(os.getpid())}
-    finished = command.run(plan.argv(model), log=log, on_line=on_line, cwd=model, env=environment)
+    command.run(plan.argv(model), log=log, on_line=on_line, cwd=model, env=environment)
     missing = [name for name in manifest.REQUIRED if not (model / name).is_file()]
     if missing:
         raise ConversionError(
@@ -104,7 +108,6 @@ def _export(plan: ConversionPlan, model: Path, stages: Stages) -> command.Finish
             f"Its last words:\n{command.tail(log)}"
         )
     stages.end(STAGES[-1][1])
-    return finished
 
 
 def _settle(plan: ConversionPlan, model: Path) -> None:
@@ -121,9 +124,7 @@ def _settle(plan: ConversionPlan, model: Path) -> None:
     files.write(model / "config.json", to_json(content))
 
 
-def _described(
-    plan: ConversionPlan, model: Path, elapsed_s: float, peak_bytes: int | None
-) -> Manifest:
+def _described(plan: ConversionPlan, model: Path, elapsed_s: float) -> Manifest:
     checkpoint = plan.checkpoint
     return Manifest(
         source={
@@ -141,7 +142,6 @@ def _described(
         stop=checkpoint.stop,
         files=manifest.describe_files(model),
         elapsed_s=elapsed_s,
-        peak_bytes=peak_bytes,
     )
 
 

@@ -108,12 +108,15 @@ def main() -> None:
     guard()
     _refuse_foreign_code()
     sys.path.insert(0, str(_llmexport()))
-    from llmexport import LlmExporter, build_args
+    import llmexport
 
+    from labkit.model import lean
+
+    lean.install(llmexport)
     parser = argparse.ArgumentParser()
-    build_args(parser)
+    llmexport.build_args(parser)
     options = parser.parse_args()
-    LlmExporter(options).export(options.export)
+    llmexport.LlmExporter(options).export(options.export)
 
 
 if __name__ == "__main__":

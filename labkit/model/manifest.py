@@ -42,7 +42,7 @@ class Manifest:
     stop: tuple[int, ...]
     files: dict[str, File]
     elapsed_s: float
-    peak_bytes: int | None
+    peak_bytes: int | None = None
     parity: dict[str, Any] | None = None
     schema: Literal[1] = SCHEMA
 

@@ -120,7 +120,7 @@ def score_reference(reference: Reference, cases: Iterable[Case], *, batch: int =
         for case, right in zip(chunk, _right(reference, chunk), strict=True):
             said = case.question.answer if right else _said(reference, case)
             outcomes.append(_outcome(case, said))
-    dtype = str(reference.model.dtype).removeprefix("torch.")
+    dtype = str(reference.dtype).removeprefix("torch.")
     return Score(engine=f"transformers {dtype}", outcomes=tuple(outcomes))
 
 

@@ -14,11 +14,10 @@ import numpy as np
 from labkit.base import paths
 from labkit.base.data import frozen
 from labkit.base.errors import ConversionError
-from labkit.base.hardware import describe
 from labkit.base.records import from_json
 from labkit.base.show import Table
 from labkit.inside.probes import find_taps
-from labkit.inside.reference import Reference
+from labkit.inside.reference import LARGE_PARAMETERS, Reference
 from labkit.model.chat import Model
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.images import ImageLike
@@ -193,16 +192,21 @@ def compare(
     Parity
         The worst of all cases, stage by stage.
     """
-    fits = (describe().memory_available_bytes or 0) > 5.5 * checkpoint.parameters
-    reference = Reference(checkpoint, dtype="float32" if fits else "bfloat16")
+    cases = cases or examples()
+    tokens = 4 if checkpoint.parameters > LARGE_PARAMETERS else 64
+    with Model(folder) as model:  # one after the other: never both in memory
+        answered = [model.ask(*case, max_new_tokens=tokens) for case in cases]
+        seen = [
+            vision_stages(model, image) | {"first_logits": answer.first_logits}
+            for (image, _), answer in zip(cases, answered, strict=True)
+        ]
+    reference = Reference(checkpoint)
     measured, answers = [], []
-    with Model(folder) as model:
-        for image, question in cases or examples():
-            expected, answer = reference.stages(image, question), model.ask(image, question)
-            computed = vision_stages(model, image) | {"first_logits": answer.first_logits}
-            measured.append([_apart(stage, expected[stage], computed[stage]) for stage in MEANING])
-            texts = {"original": reference.ask(image, question).text, "converted": answer.text}
-            answers.append(AnswerParity(question=question, **texts))
+    for (image, question), answer, computed in zip(cases, answered, seen, strict=True):
+        expected = reference.stages(image, question)
+        measured.append([_apart(stage, expected[stage], computed[stage]) for stage in MEANING])
+        original = reference.ask(image, question, max_new_tokens=tokens).text
+        answers.append(AnswerParity(question=question, original=original, converted=answer.text))
     near, far = np.array(measured).transpose(2, 0, 1)  # each (cases, stages)
     vision_bits, weight_bits = (model.manifest.options[n] for n in ("vision_bits", "weight_bits"))
     bits = dict.fromkeys(MEANING, vision_bits)
