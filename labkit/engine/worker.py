@@ -107,7 +107,7 @@ class Worker:
         for part, first in parts:
             logits = self._logits(part, first)
         times = {"vision_s": encoded - start, "prefill_s": time.perf_counter() - encoded}
-        reply = {"prompt": ids, "visual_tokens": visual, "first_logits": logits, **times}
+        reply = {"prompt": ids, "visual_tokens": visual, "first_logits": logits, "times": times}
         pieces = [self._bytes(token).decode("utf-8", "replace") for token in ids]
         self.send({"event": "prompt", "tokens": ids, "pieces": pieces, **times})
 
@@ -120,10 +120,11 @@ class Worker:
             text += piece
             logits = self._logits([token], position + len(tokens))
             tokens.append(token)
-        reply |= {"tokens": tokens, "decode_s": time.perf_counter() - start}
+        times["decode_s"] = time.perf_counter() - start
         if rest := decoder.decode(b"", True):  # of a character that was not finished
             self.send({"event": "piece", "token": None, "text": rest})
-        return {**reply, "text": text + rest, "finished": len(tokens) < max_new_tokens}
+        finished = len(tokens) < max_new_tokens
+        return {**reply, "tokens": tokens, "text": text + rest, "finished": finished}
 
     def _encode(self, question: str, image: np.ndarray | None) -> list[int]:
         """The prompt's tokens; the vision tower runs here."""

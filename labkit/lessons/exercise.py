@@ -1,7 +1,5 @@
 """An exercise as data, and how it is judged: every failure becomes a diagnosis."""
 
-from __future__ import annotations
-
 import copy
 import dis
 import inspect
@@ -21,54 +19,6 @@ from labkit.lessons.diagnosis import ADDRESS, Diagnosis, Untried, Verdict, descr
 EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
 Mistakes = Mapping[str, tuple[str, str]]
 """By kind: a function's body that makes it, and what to say of it."""
-
-
-@frozen
-class Exercise:
-    """One exercise: how it is judged, how it is helped, and what tests need to prove it."""
-
-    id: str  # number of the notebook, a dot, number in the notebook: "02.1"
-    title: str
-    minutes: int  # about
-    usage: str  # the function that the learner writes, "int4_bytes(rows, columns, block_size)"
-    examine: Callable[[Attempt], None]  # raises Untried or Diagnosis, or returns when all is right
-    why_right: str  # shown with *Right* and under the solution: what there is to learn
-    hints: tuple[str, ...]  # from a nudge to nearly the answer; two or more
-    task: str  # what stands in the function's stub
-    solution_source: str
-    # For each diagnosis, a body that must receive it; no text for those that all exercises share.
-    mistakes: Mistakes
-
-    @property
-    def heading(self) -> str:
-        """Number and title."""
-        return f"{self.id} {self.title}"
-
-    @property
-    def name(self) -> str:
-        """The function's name."""
-        return self.usage.partition("(")[0]
-
-    @property
-    def stub_source(self) -> str:
-        """What stands in the notebook: the solution's imports, and a function without a body."""
-        imports, _, _ = self.solution_source.partition("def ")
-        return f'{imports}def {self.usage}:\n    """{self.task}"""\n    ...\n'
-
-    def judge(self, value: object) -> Verdict:
-        """Judge what was passed to ``check``; never raises."""
-        try:
-            self.examine(Attempt(value, self.usage, self.mistakes))
-        except Verdict as verdict:
-            return verdict
-        except Exception as error:  # noqa: BLE001 - a learner's object may raise wherever it is touched
-            return Diagnosis(
-                "unreadable",
-                f"Your answer, of type `{type(value).__name__}`, could not be examined: "
-                f"`{type(error).__name__}` came up on the way. "
-                "Return plain numbers, strings or NumPy arrays.",
-            )
-        return Verdict()
 
 
 def read_mistakes(text: str) -> Mistakes:
@@ -190,6 +140,54 @@ class Attempt:
         namespace: dict[str, Any] = {"np": np}
         exec(f"def {self.usage}:\n{textwrap.indent(body, '    ')}", namespace)  # noqa: S102 - the lesson's own text
         return namespace[self.name]
+
+
+@frozen
+class Exercise:
+    """One exercise: how it is judged, how it is helped, and what tests need to prove it."""
+
+    id: str  # number of the notebook, a dot, number in the notebook: "02.1"
+    title: str
+    minutes: int  # about
+    usage: str  # the function that the learner writes, "int4_bytes(rows, columns, block_size)"
+    examine: Callable[[Attempt], None]  # raises Untried or Diagnosis, or returns when all is right
+    why_right: str  # shown with *Right* and under the solution: what there is to learn
+    hints: tuple[str, ...]  # from a nudge to nearly the answer; two or more
+    task: str  # what stands in the function's stub
+    solution_source: str
+    # For each diagnosis, a body that must receive it; no text for those that all exercises share.
+    mistakes: Mistakes
+
+    @property
+    def heading(self) -> str:
+        """Number and title."""
+        return f"{self.id} {self.title}"
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.usage.partition("(")[0]
+
+    @property
+    def stub_source(self) -> str:
+        """What stands in the notebook: the solution's imports, and a function without a body."""
+        imports, _, _ = self.solution_source.partition("def ")
+        return f'{imports}def {self.usage}:\n    """{self.task}"""\n    ...\n'
+
+    def judge(self, value: object) -> Verdict:
+        """Judge what was passed to ``check``; never raises."""
+        try:
+            self.examine(Attempt(value, self.usage, self.mistakes))
+        except Verdict as verdict:
+            return verdict
+        except Exception as error:  # noqa: BLE001 - a learner's object may raise wherever it is touched
+            return Diagnosis(
+                "unreadable",
+                f"Your answer, of type `{type(value).__name__}`, could not be examined: "
+                f"`{type(error).__name__}` came up on the way. "
+                "Return plain numbers, strings or NumPy arrays.",
+            )
+        return Verdict()
 
 
 def is_empty(function: object) -> bool:

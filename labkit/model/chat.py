@@ -199,8 +199,7 @@ class Model(AbstractContextManager["Model"]):
             max_new_tokens=max_new_tokens,
             positions=self.positions,
         )
-        seconds = {part: said.pop(part) for part in ("vision_s", "prefill_s", "decode_s")}
-        times = Times(load_s=self._load_s, **seconds)
+        times = Times(load_s=self._load_s, **said.pop("times"))
         tokens, prompt = (tuple(said.pop(ids)) for ids in ("tokens", "prompt"))
         return Answer(tokens=tokens, prompt=prompt, times=times, **said)
 

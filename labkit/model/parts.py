@@ -116,7 +116,7 @@ class Part:
         return outputs.pop("elapsed_s"), outputs
 
 
-def vision(model: Path, *, height: int = 112, width: int = 112) -> Part:
+def vision(model: Path, height: int = 112, width: int = 112) -> Part:
     """The vision tower on a picture of noise, ``height`` by ``width`` pixels, both multiples of 28.
 
     Noise, because neither time nor instructions of this tower depend on what the picture shows.
@@ -157,9 +157,7 @@ def all_parts(
     model: Path, *, image: tuple[int, int] = (112, 112), prompt_tokens: int = 48
 ) -> tuple[Part, ...]:
     """Vision, prefill and decode of one converted model."""
-    height, width = image
-    tower = vision(model, height=height, width=width)
-    return tower, prefill(model, tokens=prompt_tokens), decode(model)
+    return vision(model, *image), prefill(model, tokens=prompt_tokens), decode(model)
 
 
 def _file(model: Path, name: str) -> Path:

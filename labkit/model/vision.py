@@ -20,12 +20,10 @@ IMAGE_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 IMAGE_STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
-def smart_resize(
-    height: int, width: int, *, min_pixels: int, max_pixels: int, factor: int = FACTOR
-) -> tuple[int, int]:
+def smart_resize(height: int, width: int, *, min_pixels: int, max_pixels: int) -> tuple[int, int]:
     """The size at which Qwen2-VL looks at a picture.
 
-    Both sides become multiples of ``factor``, the area lies between the bounds but for
+    Both sides become multiples of 28, the area lies between the bounds but for
     that rounding, and the aspect ratio is kept as closely as it allows.
 
     Parameters
@@ -34,8 +32,6 @@ def smart_resize(
         Size of the picture in pixels.
     min_pixels, max_pixels
         Bounds of the area, in pixels.
-    factor
-        Patch size times merge size.
 
     Returns
     -------
@@ -60,13 +56,13 @@ def smart_resize(
             "Qwen2-VL refuses. Crop the picture first."
         )
     sides = height, width
-    rows, cols = (round(side / factor) * factor for side in sides)
+    rows, cols = (round(side / FACTOR) * FACTOR for side in sides)
     if rows * cols > max_pixels:
         scale = math.sqrt(height * width / max_pixels)
-        rows, cols = (max(1, math.floor(side / scale / factor)) * factor for side in sides)
+        rows, cols = (max(1, math.floor(side / scale / FACTOR)) * FACTOR for side in sides)
     elif rows * cols < min_pixels:
         scale = math.sqrt(min_pixels / (height * width))
-        rows, cols = (math.ceil(side * scale / factor) * factor for side in sides)
+        rows, cols = (math.ceil(side * scale / FACTOR) * FACTOR for side in sides)
     return rows, cols
 
 

@@ -4,7 +4,7 @@ Whatever is asked for, the result keeps the world's rules: at most four objects,
 inside the picture, 32 to 52 pixels wide. `SceneError` says what cannot be had.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,14 @@ def _free_place(scene: Scene, name: str) -> Placed:
     sides keep one, and among those places to the roomiest nearest to the pair's middle.
     """
     tall = scene.height > scene.width
+    tries: list[tuple[int, Any]] = []  # sides and top left corners, the preferred ones first
+    if len(scene.objects) < 2:
+        slots = np.array([(0.27, 0.5), (0.73, 0.5)])  # along the longer side, and across
+        corners = slots[:, :: -1 if tall else 1] * scene.size - USUAL_SIDE / 2
+        tries.append((USUAL_SIDE, corners))
+    for side in range(USUAL_SIDE, MIN_SIDE - 1, -4):
+        columns, rows = (range(0, length - side + 1, 4) for length in scene.size)
+        tries.append((side, [(x, y) for y in rows for x in columns]))
 
     def room(new: Placed) -> float:
         return min(map(new.room, scene.objects), default=0)
@@ -190,22 +198,9 @@ def _free_place(scene: Scene, name: str) -> Placed:
         off_middle = abs(new.centre[tall] - scene.size[tall] / 2)
         return len(answers) - answers.count(None), room(new), -off_middle
 
-    for side, corners in _corners(scene):
+    for side, corners in tries:
         spots = [_within(scene, Placed(name=name, x=x, y=y, side=side)) for x, y in corners]
         free = [spot for spot in spots if room(spot) >= 0]
         if free:
             return max(free, key=merit)
     return max(spots, key=room)  # nowhere free: where it covers least
-
-
-def _corners(scene: Scene) -> Iterator[tuple[int, Any]]:
-    """Places to try, the preferred ones first: a side and top left corners, in pixels."""
-    if len(scene.objects) < 2:
-        slots = np.array([(0.27, 0.5), (0.73, 0.5)])  # along the longer side, and across
-        yield (
-            USUAL_SIDE,
-            slots[:, :: -1 if scene.height > scene.width else 1] * scene.size - USUAL_SIDE / 2,
-        )
-    for side in range(USUAL_SIDE, MIN_SIDE - 1, -4):
-        columns, rows = (range(0, length - side + 1, 4) for length in scene.size)
-        yield side, [(x, y) for y in rows for x in columns]
