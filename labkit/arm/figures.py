@@ -1,26 +1,21 @@
 """Executed instructions as a picture, rung by rung of the ladder, and as a table of functions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from labkit.arm.counts import Counts
 from labkit.base.draw import finish, legend_below, stacked_bars, subplots
+from labkit.base.records import from_json
 from labkit.base.show import Picture, Table
 
-LOOKS = {
-    "smmla": ("smmla (32 multiply-adds)", "#440154", "xx"),
-    "sdot": ("sdot (16 multiply-adds)", "#31688e", "//"),
-    "int_simd": ("other integer vectors", "#1f9e89", ""),
-    "fp_simd": ("floating point", "#6ece58", ""),
-    "load": ("loads", "#c9c9c9", ""),
-    "store": ("stores", "#d9d9d9", ""),
-    "branch": ("branches", "#e6e6e6", ""),
-    "scalar": ("addresses, counters", "#f1f1f1", ""),
-}
-"""Name, colour, hatch of each class. What multiplies is dark and hatched, for grey print."""
+LOOKS = from_json(
+    dict[str, tuple[str, dict[str, Any]]], Path(__file__).with_suffix(".json").read_bytes()
+)
+"""Name and style of each class. What multiplies is dark and hatched, for grey print."""
 
 
 class Counted(Protocol):
@@ -36,17 +31,8 @@ def class_bars(
     axis: Axes, labels: Sequence[str], mixes: Sequence[Mapping[str, float]], total: str
 ) -> None:
     """`labkit.base.draw.stacked_bars` cut by class; a mix has a number for each class."""
-    parts = {name: np.array([mix[key] for mix in mixes]) for key, (name, *_) in LOOKS.items()}
-    styles = [
-        {
-            "color": colour,
-            "hatch": hatch,
-            "edgecolor": "white" if hatch else "0.55",
-            "linewidth": 0.4,
-        }
-        for _, colour, hatch in LOOKS.values()
-    ]
-    stacked_bars(axis, labels, parts, styles, total)
+    parts = {name: np.array([mix[key] for mix in mixes]) for key, (name, _) in LOOKS.items()}
+    stacked_bars(axis, labels, parts, [style for _, style in LOOKS.values()], total)
 
 
 def ladder(rungs: Sequence[Counted]) -> Picture:

@@ -18,29 +18,12 @@ from labkit.arm.symbols import code
 from labkit.base import command, hardware
 from labkit.base.data import frozen
 from labkit.base.errors import CommandFailed, KernelError
+from labkit.base.records import from_json
 
-CORES = {
-    "cortex-a55": "in order, 2017",
-    "cortex-a510": "in order, 2021",
-    "cortex-a78": "2020",
-    "cortex-x2": "2021",
-    "neoverse-n1": "2019",
-    "neoverse-n2": "2021",
-    "neoverse-v1": "2020",
-    "neoverse-v2": "2022",
-    "apple-m1": "2020",
-}
-SCHEDULES = {
-    "A57": "cortex-a57",
-    "CortexA55": "cortex-a55",
-    "CortexA510": "cortex-a510",
-    "Cy": "Apple's Cyclone of 2013",
-    "N1": "neoverse-n1",
-    "N2": "neoverse-n2",
-    "V1": "neoverse-v1",
-    "V2": "neoverse-v2",
-}
-"""Whose ports they are, by how LLVM's names of ports begin."""
+CORES, SCHEDULES = from_json(
+    dict[str, dict[str, str]], Path(__file__).with_suffix(".json").read_bytes()
+).values()
+"""What the cores are, and whose ports LLVM takes for them, by how its names of ports begin."""
 MACS = {r"smmla ": 32, r"sdot ": 16, r"sm(ull|lal)2? v": 8, r"(madd|mul) [wx]": 1}
 """Multiply-adds of an instruction, the best first: a loop's own are those of its best kind."""
 BRANCH = re.compile(r"(?:b(?:\.\w+)?|[ct]bn?z) .*#(\w+)")

@@ -43,8 +43,8 @@ def test_the_picture_tells_its_totals_in_words_and_that_they_are_no_time() -> No
 
 def test_every_class_has_a_colour_and_a_name_of_its_own() -> None:
     assert list(LOOKS) == list(CLASSES)
-    names, colours, _ = zip(*LOOKS.values(), strict=True)
-    assert len(set(names)) == len(set(colours)) == len(CLASSES)
+    names, styles = zip(*LOOKS.values(), strict=True)
+    assert len(set(names)) == len({style["color"] for style in styles}) == len(CLASSES)
 
 
 def test_functions_come_most_first_with_long_names_cut_in_the_middle() -> None:
