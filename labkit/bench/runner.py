@@ -102,13 +102,13 @@ class Chat(Runner):
         work = {"prefill": len(answer["prompt"]), "decode": 1}
         size = f"{height}×{width} pixels, {work['prefill']} prompt tokens"
         self.about = {part: (size, work.get(part)) for part in PARTS}
-        return float(loaded["load_s"] + sum(answer[f"{part}_s"] for part in parts.NAMES))
+        return float(loaded["load_s"] + sum(answer["times"].values()))
 
     def run(self, part: str, repeat: int) -> float:
         """Mean seconds of a pass in whole answers: of one token, or of many for decode."""
         tokens = ANSWER_TOKENS if part == "decode" else 1
         answers = (self._ask(tokens) for _ in range(math.ceil(repeat / tokens)))
-        return float(np.mean([answer[f"{part}_s"] / tokens for answer in answers]))
+        return float(np.mean([answer["times"][f"{part}_s"] for answer in answers]) / tokens)
 
     def _ask(self, tokens: int) -> dict[str, Any]:
         return self.engine.request("ask", max_new_tokens=tokens, **self.question)
