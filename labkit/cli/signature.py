@@ -72,4 +72,4 @@ def _add(parser: ArgumentParser, parameter: Parameter, help_: str, metavar: str 
         own["required"] = default is Parameter.empty
     elif default is None:
         own["nargs"] = "?"
-    parser.add_argument(name, help=help_, **KINDS.get(kind, {}), **own)
+    parser.add_argument(name, help=help_, **(KINDS.get(kind, {}) | own))

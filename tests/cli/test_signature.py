@@ -23,6 +23,7 @@ def work(
     *,
     folder: Path,
     how_many: int = 7,
+    at_all: Annotated[int, int] = 0,
     level: Annotated[str, {"low": "near the ground", "high": "up there"}] = "low",
     names: Annotated[Sequence[str] | None, ("a", "b")] = None,
     files: Sequence[Path] = (),
@@ -43,6 +44,8 @@ def work(
         where
     how_many
         how many (default %(default)s)
+    at_all : COUNT
+        how many, or none
     level
         how high
     names
@@ -84,6 +87,7 @@ def test_defaults_are_those_of_the_function(parser: ArgumentParser) -> None:
         "second": None,
         "folder": Path("y"),
         "how_many": 7,
+        "at_all": 0,
         "level": "low",
         "names": None,
         "files": (),
@@ -94,13 +98,16 @@ def test_defaults_are_those_of_the_function(parser: ArgumentParser) -> None:
 
 
 def test_each_kind_is_read(parser: ArgumentParser) -> None:
-    words = "x y --folder z --how-many 3 --level high --names a b --files p q --couple u-v"
+    words = (
+        "x y --folder z --how-many 3 --at-all 0 --level high --names a b --files p q --couple u-v"
+    )
     assert vars(parser.parse_args([*words.split(), "--quiet", "--extra-one", "2"])) == {
         "run": work,
         "first": "x",
         "second": "y",
         "folder": Path("z"),
         "how_many": 3,
+        "at_all": 0,
         "level": "high",
         "names": ["a", "b"],
         "files": [Path("p"), Path("q")],
@@ -134,6 +141,7 @@ def test_the_help_is_the_docstrings(parser: ArgumentParser) -> None:
         "first what comes first second what comes second",
         "--folder DIR where",
         "--how-many N how many (default 7)",
+        "--at-all COUNT how many, or none",
         "--couple A-B both",
         "--quiet say nothing",
         "--extra-one EXTRA_ONE one more",
