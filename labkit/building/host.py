@@ -5,12 +5,13 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from labkit.base import hardware
+from labkit.base.data import frozen
 
 TRIPLE = "aarch64-linux-gnu"
 TOOLS = ("cmake", "ninja", "git", "ccache", "cc", "c++", f"{TRIPLE}-gcc", f"{TRIPLE}-g++")
@@ -23,7 +24,7 @@ NDK_PLACES = """
 """.split()
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Host:
     """The machine that builds.
 

@@ -7,11 +7,9 @@ prints seconds with two decimals; where they are short, its tokens and pixels to
 
 import platform
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 
@@ -19,6 +17,7 @@ from labkit.arm import plugin
 from labkit.arm.counts import Counts, difference
 from labkit.arm.kleidiai import accelerated_types
 from labkit.base import command, files
+from labkit.base.data import frozen
 from labkit.base.errors import BuildError, QuestionError
 from labkit.base.records import to_json
 from labkit.building.record import BuildRecord
@@ -28,6 +27,7 @@ from labkit.model import manifest
 from labkit.model.images import ImageLike, prepare
 
 FILLER = " the"  # one token; repeated, it makes a prompt without a picture as long as one with
+PREFIX = "labkit-demo-"
 PHASES = ("vision", "prefill", "decode")
 ANSWER_TOKENS = 16
 COUNTED_TOKENS = 8
@@ -35,7 +35,7 @@ FIGURE = re.compile(r"(\w+ (?:tokens num|time|speed)) = ([\d.]+)")
 ANSWER = re.compile(r"prompt file is [^\n]*\n(.*?)\n#{5,}", re.DOTALL)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class DemoRun:
     """What one run of ``llm_demo`` printed.
 
@@ -120,7 +120,8 @@ def ask(record: BuildRecord, model: Path, image: ImageLike, question: str, lane:
     CommandFailed
         If it crashes.
     """
-    with _desk(record, model, lane) as desk:
+    with TemporaryDirectory(prefix=PREFIX) as folder:
+        desk = _Desk(record, model, lane, folder)
         return desk.run([desk.picture(image, question)], ANSWER_TOKENS)
 
 
@@ -146,7 +147,8 @@ def count(
     QuestionError
         If the answer is too short to tell decode from prefill.
     """
-    with _desk(record, model, lane) as desk:
+    with TemporaryDirectory(prefix=PREFIX) as folder:
+        desk = _Desk(record, model, lane, folder)
         seen = desk.picture(image, question)
         total, bare = (desk.run([prompt], 1).prompt_tokens for prompt in (seen, question))
         blind = question + FILLER * (total - bare)
@@ -181,15 +183,22 @@ def count(
     }
 
 
-@dataclass
 class _Desk:
-    """A folder in which one build's program runs on one model."""
+    """A folder in which one build's program runs on one model; nothing is written beside that."""
 
-    record: BuildRecord
-    lane: Lane
-    area: dict[str, int]
-    folder: Path
-    pixels: int = 0
+    def __init__(self, record: BuildRecord, model: Path, lane: Lane, folder: str) -> None:
+        here, built_for = platform.machine(), record.architecture
+        fitting = {"native": (here, "unknown"), "emulated": ("aarch64",)}[lane.name]
+        if built_for not in fitting:
+            todo = ": use --lane emulated" if lane.name == "native" else ""
+            raise BuildError(
+                f"expected a build for {fitting[0]} in the {lane.name} lane, this one is for "
+                f"{built_for}{todo}"
+            )
+        self.program, self.lane, self.folder = record.program, lane, Path(folder)
+        self.area, self.pixels = manifest.read(model).image, 0
+        config = chat_config(str(model.resolve()), threads=1, precision="normal", memory="low")
+        files.write(self.folder / "config.json", to_json(config))
 
     def picture(self, image: ImageLike, question: str) -> str:
         """The line that asks about a picture, saved here under a name without comma or space."""
@@ -208,24 +217,6 @@ class _Desk:
         lines = "".join(f"{prompt}\n" for prompt in prompts)
         (self.folder / "prompts.txt").write_text(lines, encoding="utf-8")
         words = ("config.json", "prompts.txt", str(max_new_tokens))
-        argv = self.lane.program_command(self.record.program, *words, plugin=plugin)
+        argv = self.lane.program_command(self.program, *words, plugin=plugin)
         ended = command.run(argv, log=self.folder / "log", cwd=self.folder, timeout_s=1800)
         return parse("\n".join(ended.lines), pixels=self.pixels, peak_bytes=ended.peak_bytes)
-
-
-@contextmanager
-def _desk(record: BuildRecord, model: Path, lane: Lane) -> Iterator[_Desk]:
-    """A desk for a build that can run in this lane; nothing is written beside the model."""
-    here, built_for = platform.machine(), record.architecture
-    fitting = {"native": (here, "unknown"), "emulated": ("aarch64",)}[lane.name]
-    if built_for not in fitting:
-        todo = ": use --lane emulated" if lane.name == "native" else ""
-        raise BuildError(
-            f"expected a build for {fitting[0]} in the {lane.name} lane, this one is for "
-            f"{built_for}{todo}"
-        )
-    with tempfile.TemporaryDirectory(prefix="labkit-demo-") as folder:
-        config = chat_config(str(model.resolve()), threads=1, precision="normal", memory="low")
-        files.write(Path(folder) / "config.json", to_json(config))
-        area = manifest.read(model).image
-        yield _Desk(record=record, lane=lane, area=area, folder=Path(folder))

@@ -4,11 +4,12 @@ A plan is a pure function of what is asked for and of a `labkit.building.host.Ho
 `labkit.building.running` carries it out.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from labkit.base import paths
+from labkit.base.data import frozen
 from labkit.base.errors import BuildError
 from labkit.building import commands
 from labkit.building.host import Host, Missing, compiler, look, missing
@@ -29,7 +30,7 @@ NO_ELF = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class BuildPlan:
     """What would be built, from what, how, and why; ``print`` shows it.
 

@@ -2,12 +2,13 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from labkit.arm import kleidiai
 from labkit.base import files, hardware
+from labkit.base.data import frozen
 from labkit.base.errors import BuildError
 from labkit.base.records import from_json, to_json
 from labkit.building.plans import BuildPlan
@@ -19,7 +20,7 @@ MACHINES = {"EM_AARCH64": "aarch64", "EM_X86_64": "x86_64"}
 FILES = ("_mnncengine*.so", "libMNN.so", "libMNN.dylib", "llm_demo")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Product:
     """One file that was built: its path within the build's folder, size and SHA-256."""
 
@@ -28,7 +29,7 @@ class Product:
     sha256: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class BuildRecord:
     """A finished build.
 

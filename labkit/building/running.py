@@ -32,12 +32,15 @@ WITHOUT = re.compile(r"(KleidiAI [^\n]*?(?:failed|mismatch|not found)[^\n]*)")
 UNUSED = "Manually-specified variables were not used by the project"
 SPACE = 300_000_000  # bytes of free disk; a build folder takes 25 to 60 MB
 
+Progress = Callable[[int, int], object]
+"""Called with (files done, files in all) while compiling."""
+
 
 def run_build(
     plan: BuildPlan,
     *,
     on_stage: Callable[[Stage], None] | None = None,
-    on_progress: Callable[[int, int], object] = lambda *_: None,
+    on_progress: Progress = lambda *_: None,
 ) -> BuildRecord:
     """Carry out a plan, or go on where it stopped; returns at once if it is finished.
 
@@ -116,7 +119,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _run(
     plan: BuildPlan,
     on_stage: Callable[[Stage], None] | None,
-    on_progress: Callable[[int, int], object],
+    on_progress: Progress,
 ) -> BuildRecord:
     folder = plan.folder
     if not _same(plan):  # another plan's leavings: nothing of them may decide this build
@@ -156,9 +159,7 @@ def _seconds_kept(file: Path, stage: str) -> Iterator[None]:
         files.write(file, to_json(total))
 
 
-def _command(
-    plan: BuildPlan, stage: str, argv: tuple[str, ...], on_progress: Callable[[int, int], object]
-) -> str:
+def _command(plan: BuildPlan, stage: str, argv: tuple[str, ...], on_progress: Progress) -> str:
     """Run a stage's command; what it printed."""
     lines: list[str] = []
 

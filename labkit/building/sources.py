@@ -1,17 +1,18 @@
 """MNN's and KleidiAI's sources: the pinned releases, and checkouts that somebody has."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from labkit.base import paths
+from labkit.base.data import frozen
 from labkit.base.errors import BuildError
 
 RELEASE = "3.6.1"
 KLEIDIAI = "1.16.0"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Source:
     """A project's source: the pinned release, to be cloned into the cache, or a checkout.
 

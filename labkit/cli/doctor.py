@@ -7,11 +7,12 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from labkit.base import hardware, paths
+from labkit.base.data import frozen
 from labkit.base.errors import LabkitError
 from labkit.base.hardware import GIB, Machine
 from labkit.base.show import Table
@@ -48,7 +49,7 @@ KLEIDIAI = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Check:
     """One row: what was looked at, how it stands, what was found and what to do."""
 
@@ -68,7 +69,7 @@ def judge(name: str, fine: object, found: str | None) -> Check:
     return Check(name=name, status=status, found=found, todo=todo)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@frozen
 class Report:
     """All checks of one machine."""
 

@@ -4,6 +4,7 @@ What was interrupted goes on where it stopped; the lane gets its name when it ha
 """
 
 import fcntl
+import json
 import os
 import shutil
 import sys
@@ -47,10 +48,11 @@ PIP = (
     "--platform=manylinux2014_aarch64 --platform=manylinux_2_27_aarch64 "
     "--platform=manylinux_2_28_aarch64 --implementation=cp"
 )
-TRIAL = (
-    "import platform, MNN, numpy; "
-    "print('LANE', platform.python_version(), MNN.version(), numpy.__version__)"
-)
+TRIAL = """
+import json, platform, MNN, numpy
+versions = {"python": platform.python_version(), "mnn": MNN.version(), "numpy": numpy.__version__}
+print("LANE", json.dumps(versions))
+"""
 
 
 def setup_emulated(on_stage: Callable[[Stage], None] | None = None) -> Lane:
@@ -164,12 +166,10 @@ def _finish(work: Path) -> None:
     """Import in the lane what a worker imports, write down what stands there, and name it."""
     argv, env = qemu.python(work, "max")
     printed = _run(work, *argv, "-c", TRIAL, **env)
-    python, mnn, numpy = next(line.split()[1:] for line in printed if line.startswith("LANE "))
+    versions = next(json.loads(line[5:]) for line in printed if line.startswith("LANE "))
     files = (next((work / "site").glob("_mnncengine*.so")), work / "root" / qemu.PYTHON)
     system = qemu.System(
-        python=python,
-        mnn=mnn,
-        numpy=numpy,
+        **versions,
         qemu=qemu.version(argv[0]),
         files={str(file.relative_to(work)): file.stat().st_size for file in files},
     )

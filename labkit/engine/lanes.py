@@ -12,12 +12,12 @@ import platform
 import re
 import sys
 import sysconfig
-from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from labkit.base import paths
+from labkit.base.data import frozen
 from labkit.base.errors import LaneNotReady
 from labkit.engine import qemu
 
@@ -26,7 +26,7 @@ CPUS = {"cortex-a53": "NEON", "cortex-a76": "NEON, dotprod", "max": "NEON, dotpr
 FEATURES = {"i8sdot": "dotprod", "fp16": "fp16", "i8mm": "i8mm", "sve2": "sve2", "sme2": "sme2"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Lane:
     """One place where a worker can run.
 
@@ -86,8 +86,8 @@ class Lane:
             argv, env = qemu.python(qemu.folder(), self.cpu, plugin)
         else:  # MNN's own Python files stay the installed ones, also beside a build's module
             folders = [self.build / "python"] if self.build else []
-            argv = [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else [])]
-            env = {"PYTHONPATH": os.pathsep.join(map(str, [*folders, qemu.PACKAGE_PARENT]))}
+            path = os.pathsep.join(map(str, [*folders, qemu.PACKAGE_PARENT]))
+            argv, env = [sys.executable], {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
         return [*argv, "-m", self.module], env
 
     def program_command(
@@ -102,7 +102,7 @@ class Lane:
         return [*before, str(program), *arguments]
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Status:
     """One lane: whether it works, what was found, and what to do if it does not."""
 

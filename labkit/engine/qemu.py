@@ -8,11 +8,11 @@ import os
 import platform
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from labkit.base import paths
+from labkit.base.data import frozen
 from labkit.base.errors import LaneNotReady
 from labkit.base.hardware import printed_by
 from labkit.base.records import from_json
@@ -31,7 +31,7 @@ GUEST = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class System:
     """What stands in the lane's folder; by the bytes of ``files`` damage is seen."""
 

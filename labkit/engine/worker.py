@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,14 +129,14 @@ class Worker:
         """The prompt's tokens; the vision tower runs here."""
         import MNN.expr as F
 
-        prompt: Any = self.chat.apply_chat_template(question)
+        picture = "" if image is None else "<img>image_0</img>"
+        prompt: Any = self.chat.apply_chat_template(f"{picture}{question}")
         if image is not None:
-            height, width, _ = image.shape
-            data = _variable(image[:, :, ::-1], F.NHWC)  # BGR: what MNN's image path expects
-            prompt = {
-                "text": self.chat.apply_chat_template(f"<img>image_0</img>{question}"),
-                "images": [{"data": data, "height": height, "width": width}],
-            }
+            bgr = np.ascontiguousarray(image[:, :, ::-1])  # what MNN's image path expects
+            data = F.const(bgr, list(bgr.shape), F.NHWC, F.uint8)
+            height, width, _ = bgr.shape
+            images = [{"data": data, "height": height, "width": width}]
+            prompt = {"text": prompt, "images": images}
         return [int(token) for token in self.chat.tokenizer_encode(prompt)]
 
     def _logits(self, tokens: list[int], position: int) -> np.ndarray:
@@ -197,7 +196,11 @@ class Worker:
         import MNN.expr as F
 
         module, inputs, outputs, _ = self.modules[key]
-        given = [_variable(arrays[name], F.NCHW) for name in inputs]
+        kinds = {"f": F.float, "i": F.int}
+        given = [
+            F.const(array, list(array.shape), F.NCHW, kinds[array.dtype.kind])
+            for array in (np.ascontiguousarray(arrays[name]) for name in inputs)
+        ]
         elapsed_s = []
         for _ in range(repeat):
             start = time.perf_counter()
@@ -234,15 +237,6 @@ class Worker:
 OPERATIONS = tuple(name for name in vars(Worker) if not name.startswith("_"))
 
 
-def _variable(array: np.ndarray, order: Any) -> Any:
-    """An array as MNN takes it, in its ``NCHW`` or ``NHWC``."""
-    import MNN.expr as F
-
-    kinds = {"f": F.float, "i": F.int, "u": F.uint8}
-    data = np.ascontiguousarray(array)
-    return F.const(data, list(data.shape), order, kinds[data.dtype.kind])
-
-
 def main(kind: type[Worker] = Worker) -> None:
     """Give the frames descriptors of their own, then answer until the other side is gone.
 
@@ -255,8 +249,7 @@ def main(kind: type[Worker] = Worker) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    send = partial(write_frame, replies)
-    worker = kind(send)
+    worker = kind(lambda event: write_frame(replies, event))
     while True:
         try:
             request = read_frame(requests)
@@ -269,7 +262,7 @@ def main(kind: type[Worker] = Worker) -> None:
             reply = getattr(worker, op)(**request)
         except Exception as error:
             reply = {"error": {"type": type(error).__name__, "message": str(error)}}
-        send(reply)
+        write_frame(replies, reply)
 
 
 if __name__ == "__main__":
