@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from PIL import ImageOps
 
 from labkit.inside import attention_figures, patch_figures
 from labkit.inside.attention import turned_ones
@@ -136,8 +137,7 @@ def sizes(probe: Probe, image: ImageLike) -> Any:
     drawn.layout.max_width = "420px"
 
     def draw(_: object = None) -> None:
-        scale = side.value / max(whole.size)
-        small = whole.resize([max(1, round(length * scale)) for length in whole.size])
+        small = ImageOps.contain(whole, (side.value, side.value))
         pixels = prepare(small, min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
         start = time.perf_counter()
         probe.look_as_is(pixels)

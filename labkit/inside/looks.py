@@ -7,11 +7,12 @@ are computed from Q and K when they are asked for, so that few are held at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.base.errors import ProbeError
 from labkit.inside.attention import attention_pattern
 from labkit.model.vision import FACTOR, PATCH_SIZE, grid, mrope_positions, to_grid
@@ -34,7 +35,7 @@ def chosen(layers: Sequence[int] | None, count: int) -> tuple[int, ...]:
     return kept
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Inside:
     """Q and K of the layers that were asked for, over one picture.
 
@@ -151,7 +152,7 @@ class Inside:
         return map(self.pattern, self.q)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Look(Inside):
     """What stands inside the vision tower for one picture.
 
@@ -198,7 +199,7 @@ class Look(Inside):
         return states
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Reading(Inside):
     """What stands inside the language model for one picture, question and answer, token by token.
 

@@ -88,9 +88,8 @@ def temporal(weight: np.ndarray, *, most: int = 6) -> Picture:
 def pca(look: Look) -> Picture:
     """The three main directions of the patch embeddings as red, green and blue."""
     u, size, _ = np.linalg.svd(look.states(0), full_matrices=False)
-    part = size[:3] ** 2 / max(float((size**2).sum()), 1e-12)
-    main = np.zeros((len(u), 3), np.float32)
-    main[:, : len(size)] = (u * size)[:, :3]
+    part = size[:3] ** 2 / np.maximum((size**2).sum(), 1e-12)
+    main = (u * size)[:, :3]
     low, high = np.percentile(main, (2, 98), axis=0)
     colours = np.clip((main - low) / np.maximum(high - low, 1e-12), 0, 1)
     title = f"PCA: {', '.join(f'{share:.0%}' for share in part)} of the variance"

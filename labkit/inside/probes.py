@@ -12,12 +12,13 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.base.errors import ProbeError, QuestionError
 from labkit.inside.looks import Look, Reading, chosen
 from labkit.model.chat import Model
@@ -31,7 +32,7 @@ MOST_BYTES = 2**30
 """Q, K and hidden states of one picture may take this much; beyond it, ask for some layers only."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Taps:
     """Where to look into a converted model: names of tensors in one .mnn file.
 

@@ -8,13 +8,14 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.base.errors import CheckpointError
 from labkit.engine.protocol import Values
 from labkit.engine.worker import Worker, main
@@ -28,7 +29,7 @@ LARGE_PARAMETERS = 2**28
 STAGES = ("pixel_values", "patch_embeddings", "image_embeds", "first_logits")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class ReferenceAnswer:
     """What transformers answers."""
 

@@ -6,7 +6,7 @@ row that it draws, so hovering needs no kernel. Without a kernel the static figu
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import traitlets
 from PIL import Image
 
+from labkit.base.data import frozen
 from labkit.base.errors import ProbeError
 from labkit.base.show import Picture, data_url
 from labkit.inside.attention import attention_pattern, cosines
@@ -29,7 +30,7 @@ FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class Panel:
     """One map over the picture, for each layer, head and query.
 
