@@ -26,7 +26,6 @@ from labkit.model.images import ImageLike, load_rgb, prepare
 
 CODE = "transformers.models.qwen2_vl.modeling_qwen2_vl"
 LARGE_PARAMETERS = 2**28
-STAGES = ("pixel_values", "patch_embeddings", "image_embeds", "first_logits")
 
 
 @frozen
@@ -59,13 +58,13 @@ class Reference:
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
-        self.checkpoint, self.torch, folder = checkpoint, torch, str(checkpoint.folder)
+        self.checkpoint, self.torch = checkpoint, torch
         self.name, self.dtype = f"{dtype} in transformers", getattr(torch, dtype)
         if layerwise is None:
             layerwise = dtype == "float32" and checkpoint.parameters > LARGE_PARAMETERS
 
         def loaded(kind: Any, **options: Any) -> Any:
-            return kind.from_pretrained(folder, local_files_only=True, **options)
+            return kind.from_pretrained(checkpoint.folder, local_files_only=True, **options)
 
         try:
             if layerwise:
@@ -75,7 +74,9 @@ class Reference:
                 model = loaded(transformers.Qwen2VLForConditionalGeneration, dtype=dtype)
                 self.model = model.eval()
         except (OSError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"transformers could not load {folder}: {error}") from error
+            raise CheckpointError(
+                f"transformers could not load {checkpoint.folder}: {error}"
+            ) from error
         self.tokenizer = loaded(transformers.AutoTokenizer)
         self.processor = loaded(transformers.Qwen2VLImageProcessor)
 
@@ -103,13 +104,13 @@ class Reference:
         tower, inputs = self.model.model.visual, self.inputs(image, question)
         patches = inputs["pixel_values"]
         with self.torch.no_grad():
-            stages = (
-                patches,
-                tower.patch_embed(patches),
-                tower(patches, grid_thw=inputs["image_grid_thw"]),
-                self.model(**inputs, logits_to_keep=1).logits[0, -1],
-            )
-        return {name: s.float().numpy() for name, s in zip(STAGES, stages, strict=True)}
+            stages = {
+                "pixel_values": patches,
+                "patch_embeddings": tower.patch_embed(patches),
+                "image_embeds": tower(patches, grid_thw=inputs["image_grid_thw"]),
+                "first_logits": self.model(**inputs, logits_to_keep=1).logits[0, -1],
+            }
+        return {name: stage.float().numpy() for name, stage in stages.items()}
 
     def ask(self, image: ImageLike, question: str, *, max_new_tokens: int = 64) -> ReferenceAnswer:
         """The greedy answer."""
@@ -132,7 +133,7 @@ class Reference:
 
         To compare, give it the picture as the converted model saw it: ``look.pixels``.
         """
-        inputs, tower, size = self.inputs(image, "-"), self.model.model.visual, self.processor.size
+        inputs, tower, limits = self.inputs(image, "-"), self.model.model.visual, self.checkpoint
         patches = inputs["pixel_values"]
         with (
             self._noted("apply_rotary_pos_emb_vision") as pairs,
@@ -145,9 +146,7 @@ class Reference:
         return Look.from_sequence(
             name=self.name,
             layers=count,
-            pixels=prepare(
-                image, min_pixels=size["shortest_edge"], max_pixels=size["longest_edge"]
-            ),
+            pixels=prepare(image, min_pixels=limits.min_pixels, max_pixels=limits.max_pixels),
             hidden={i: hidden[i].float().numpy() for i in sorted({0, *kept, count})},
             q=q,
             k=k,

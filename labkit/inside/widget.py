@@ -83,8 +83,8 @@ class Explorer(anywidget.AnyWidget):
         If panels, grid and words do not fit together.
     """
 
-    _esm = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
-    _css = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+    _esm = Path(__file__).with_suffix(".js")
+    _css = Path(__file__).with_suffix(".css")
 
     spec = traitlets.Dict().tag(sync=True)
     query = traitlets.Int(0).tag(sync=True)

@@ -15,7 +15,7 @@ import pytest
 
 from labkit import Model
 from labkit.base.errors import ConversionError
-from labkit.inside.reference import STAGES, Reference
+from labkit.inside.reference import Reference
 from labkit.model import manifest, parts
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.vision import merge_order, patch_positions, pixel_values
@@ -34,6 +34,7 @@ from labkit.proof.parity import (
 from labkit.world.scenes import render
 
 Compare = Callable[..., Parity]
+STAGES = ("pixel_values", "patch_embeddings", "image_embeds", "first_logits")
 
 
 @pytest.fixture
