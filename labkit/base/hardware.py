@@ -10,7 +10,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -84,9 +84,8 @@ def _values(text: str, key: str) -> list[str]:
     return re.findall(rf"^{key}\s*:[ \t]*(.*\S)", text, re.MULTILINE)
 
 
-def _named(present: Iterable[str], names: Mapping[str, str]) -> tuple[str, ...]:
+def _named(present: set[str], names: Mapping[str, str]) -> tuple[str, ...]:
     """Our names of what is present, in our order, each once."""
-    present = set(present)
     return tuple(dict.fromkeys(ours for theirs, ours in names.items() if theirs in present))
 
 
@@ -125,9 +124,9 @@ def parse_sysctl(text: str) -> Cpu:
     optional = r"^hw\.optional\.(?:arm\.)?(?:feat_)?(\w+): *(\d)"
     features = dict(re.findall(optional, text.lower(), re.MULTILINE))
     if ARM.keys() & features:
-        has = (feature for feature, there in features.items() if there == "1")
+        has = {feature for feature, there in features.items() if there == "1"}
         return Cpu(name=name, instruction_sets=_named(has, ARM))
-    words = " ".join(_values(text, "machdep.cpu.(?:leaf7_)?features")).lower().split()
+    words = {*" ".join(_values(text, "machdep.cpu.(?:leaf7_)?features")).lower().split()}
     return Cpu(name=name, instruction_sets=_named(words, X86) if words else None)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from labkit.base.draw import tiles
@@ -15,7 +14,7 @@ from labkit.inside.looks import Inside
 OPACITY = 0.72
 
 
-def over(axis: Axes, pixels: np.ndarray, values: np.ndarray, **options: Any) -> AxesImage:
+def over(axis: Axes, pixels: np.ndarray, values: np.ndarray, **options: Any) -> None:
     """Draw a map over the picture that an axis shows, cell for cell.
 
     Parameters
@@ -28,7 +27,7 @@ def over(axis: Axes, pixels: np.ndarray, values: np.ndarray, **options: Any) -> 
     height, width = pixels.shape[:2]
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     style = {"alpha": OPACITY, "vmin": 0, "interpolation": "nearest", **options}
-    return axis.imshow(values, extent=extent, **style)
+    axis.imshow(values, extent=extent, **style)
 
 
 def outline(axis: Axes, row: int, col: int, side: int = 1) -> None:

@@ -98,7 +98,7 @@ def write(
     reference: tuple[Look, Reading | None] | None = None,
     heads: Sequence[tuple[int, int]] = (),
     **about: Any,
-) -> Path:
+) -> None:
     """Write ``probe.npz``, ``probe.json`` (what each array and picture is) and the pictures.
 
     ``about`` stands in ``probe.json``, too.
@@ -125,4 +125,3 @@ def write(
         for name, picture in drawn.items():
             (folder / name).write_bytes(picture.png)
         (folder / "probe.json").write_text(to_json(content), encoding="utf-8")
-    return out

@@ -101,15 +101,18 @@ class Reference:
             (n_patches, 1176), ``patch_embeddings`` (n_patches, d_vision), ``image_embeds``
             (n_visual_tokens, d_model), ``first_logits`` (vocabulary,).
         """
-        tower, inputs = self.model.model.visual, self.inputs(image, question)
-        patches = inputs["pixel_values"]
-        with self.torch.no_grad():
-            stages = {
-                "pixel_values": patches,
-                "patch_embeddings": tower.patch_embed(patches),
-                "image_embeds": tower(patches, grid_thw=inputs["image_grid_thw"]),
-                "first_logits": self.model(**inputs, logits_to_keep=1).logits[0, -1],
-            }
+        inputs = self.inputs(image, question)
+        with (
+            self._noted("PatchEmbed.forward") as embedded,
+            self._noted("Qwen2VisionTransformerPretrainedModel.forward") as merged,
+        ):
+            logits = self.model(**inputs, logits_to_keep=1).logits[0, -1]
+        stages = {
+            "pixel_values": inputs["pixel_values"],
+            "patch_embeddings": embedded[0],
+            "image_embeds": merged[0],
+            "first_logits": logits,
+        }
         return {name: stage.float().numpy() for name, stage in stages.items()}
 
     def ask(self, image: ImageLike, question: str, *, max_new_tokens: int = 64) -> ReferenceAnswer:
@@ -134,13 +137,13 @@ class Reference:
         To compare, give it the picture as the converted model saw it: ``look.pixels``.
         """
         inputs, tower, limits = self.inputs(image, "-"), self.model.model.visual, self.checkpoint
-        patches = inputs["pixel_values"]
         with (
-            self._noted("apply_rotary_pos_emb_vision") as pairs,
+            self._noted("PatchEmbed.forward") as embedded,
             self._noted("Qwen2VLVisionBlock.forward") as states,
+            self._noted("apply_rotary_pos_emb_vision") as pairs,
         ):
-            embeds = tower(patches, grid_thw=inputs["image_grid_thw"])
-            hidden = [tower.patch_embed(patches), *states]
+            embeds = tower(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"])
+        hidden = embedded + states
         kept, count = chosen(layers, len(pairs)), len(pairs)
         q, k = ({i: pairs[i][side].float().numpy().swapaxes(0, 1) for i in kept} for side in (0, 1))
         return Look.from_sequence(
@@ -164,7 +167,7 @@ class Reference:
 
     @contextmanager
     def _noted(self, name: str) -> Iterator[list[Any]]:
-        """What transformers' function of this name returns, layer by layer."""
+        """What transformers' function of this name returns, call by call."""
         results: list[Any] = []
         function = pkgutil.resolve_name(f"{CODE}.{name}")
 
@@ -187,8 +190,8 @@ class OriginalWorker(Worker):
 
     def hello(self) -> Values:
         """Versions of this process."""
-        versions = {name: version(name) for name in ("torch", "transformers")}
-        return {**versions, "python": platform.python_version()}
+        modules = ("torch", "transformers")
+        return {"python": platform.python_version()} | {name: version(name) for name in modules}
 
     def load_module(
         self, *, file: str, threads: int = 1, precision: str = "float32", **_: Any

@@ -23,7 +23,7 @@ from labkit.inside.attention import attention_pattern, cosines
 from labkit.inside.looks import Inside
 
 ALL_AT_ONCE_BYTES = 4_000_000  # beyond this a layer is sent when it is chosen
-FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+FORMULAS: dict[str, Callable[..., np.ndarray]] = {
     "softmax": lambda query, keys: attention_pattern(query[None], keys)[0],
     "cosine": cosines,
     "given": lambda query, _: query,
