@@ -159,7 +159,9 @@ def test_an_engine_that_sees_another_picture_is_caught_at_the_logits(
     compared: Compare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask, other = Model.ask, examples()[2][0]
-    monkeypatch.setattr(Model, "ask", lambda self, image, question: ask(self, other, question))
+    monkeypatch.setattr(
+        Model, "ask", lambda self, image, question, **how: ask(self, other, question, **how)
+    )
     assert compared().first_departure == "first_logits"
 
 
