@@ -12,6 +12,10 @@ from labkit.model.vision import smart_resize
 
 MAX_MEGAPIXELS = 150
 CHANNELS = ((), (1,), (3,), (4,))
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "ICO", "AVIF", "HEIF")
+"""Those that are opened, the last two where Pillow has them. It knows more, and starts other
+programs for some: Ghostscript for EPS.
+"""
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray
 
 
@@ -49,8 +53,8 @@ def load_rgb(image: ImageLike) -> Image.Image:
         return _from_file(Path(image))
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"expected a picture, but {image} is in no format that Pillow reads (PNG, JPEG, WebP, "
-            "TIFF, GIF, BMP and others)."
+            f"expected a picture as {', '.join(_formats())}, but {image} is none of these. Save "
+            "it as PNG."
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
@@ -65,6 +69,11 @@ def load_rgb(image: ImageLike) -> Image.Image:
         ) from error
 
 
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
 def _from_file(path: Path) -> Image.Image:
     if not path.is_file():
         what = "a folder" if path.is_dir() else "nothing"
@@ -74,7 +83,7 @@ def _from_file(path: Path) -> Image.Image:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, and of size: our rule is stricter
-        with Image.open(path) as opened:
+        with Image.open(path, formats=_formats()) as opened:
             return _upright_rgb(opened, str(path))
 
 

@@ -4,7 +4,9 @@ to do.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import random
 import struct
 import zlib
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from labkit.base.errors import ImageError
 from labkit.model import images
@@ -192,13 +194,42 @@ def test_a_picture_of_the_callers_is_left_as_it_was() -> None:
 BAD_FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut off.png": (lambda: encoded(halves(300, 300), "PNG")[:-60], "is damaged, cut off"),
     "cut off.jpg": (lambda: encoded(halves(300, 300), "JPEG")[:700], "is damaged, cut off"),
-    "no number.ppm": (lambda: b"P6 x0 40 255 ", "cannot: invalid literal"),
-    "text.png": (lambda: b"What is left of the pizza?", "in no format that Pillow reads"),
-    "empty.jpg": (lambda: b"", "in no format that Pillow reads"),
-    "page.html": (lambda: b"<html><img src='x'></html>", "in no format that Pillow reads"),
+    "text.png": (lambda: b"What is left of the pizza?", "is none of these. Save it as PNG"),
+    "empty.jpg": (lambda: b"", "is none of these. Save it as PNG"),
+    "page.html": (lambda: b"<html><img src='x'></html>", "is none of these. Save it as PNG"),
     "far too large.png": (lambda: png_header(30_000, 30_000), "has far more"),
     "too large.png": (lambda: png_header(16_000, 10_000), "has 160 (16000×10000)"),
 }
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "ICO", "AVIF"])
+def test_the_formats_that_are_promised_are_opened_whatever_the_name(
+    tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "scene.eps").write_bytes(encoded(halves(), kind))
+    assert load_rgb(tmp_path / "scene.eps").getpixel((5, 5))[0] > 200
+
+
+@pytest.mark.parametrize("name", ["scene.eps", "scene.jpg"])
+def test_no_program_is_started_for_postscript(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Pillow would hand it to Ghostscript: a stand-in writes down that it ran."""
+    ran, stand_in = tmp_path / "ran", tmp_path / "bin" / "gs"
+    stand_in.parent.mkdir()
+    stand_in.write_text(f"#!/bin/sh\ntouch '{ran}'\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", str(stand_in.parent), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # it looks for Ghostscript once
+    picture = tmp_path / name
+    picture.write_bytes(encoded(halves(), "EPS"))
+    with Image.open(picture) as opened, contextlib.suppress(OSError):
+        opened.load()
+    assert ran.exists(), "the stand-in is what Pillow would start"
+    ran.unlink()
+    with pytest.raises(ImageError, match=r"expected a picture as PNG, JPEG, .* is none of these"):
+        load_rgb(picture)
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
@@ -282,9 +313,8 @@ def test_hundreds_of_damaged_files_give_pictures_or_image_errors(tmp_path: Path)
         "TIFF": {},
         "WEBP": {},
         "BMP": {},
-        "PPM": {},
-        "SGI": {},
         "ICO": {},
+        "AVIF": {},
     }
     whole = [encoded(halves(24, 18), kind, **options) for kind, options in kinds.items()]
     chance, outcomes = random.Random(5), {"seen": 0, "refused": 0}
