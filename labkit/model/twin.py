@@ -98,11 +98,11 @@ def values(name: str, shape: list[int], depth: int) -> Any:
     if len(shape) == 1 and name.endswith("weight"):  # of a norm
         return torch.ones(shape, dtype=torch.bfloat16)
     chance = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    scale = 0.02 if name == WORDS else torch.Size(shape[1:]).numel() ** -0.5
+    scale = 0.5 if name == WORDS else torch.Size(shape[1:]).numel() ** -0.5
     if name.endswith("bias"):
         scale = 0.01
     if name.endswith(RESIDUAL):
-        scale *= (2 * depth) ** -0.5
+        scale *= 0.5 * (2 * depth) ** -0.5
     filled = torch.empty(shape, dtype=torch.bfloat16)
     for rows in filled.split(4096):
         rows.copy_((torch.rand(rows.shape, generator=chance) - 0.5) * (12**0.5 * scale))

@@ -196,6 +196,7 @@ def compare(
     tokens = 4 if checkpoint.parameters > LARGE_PARAMETERS else 64
     with Model(folder) as model:  # one after the other: never both in memory
         answered = [model.ask(*case, max_new_tokens=tokens) for case in cases]
+        model.close()  # the next call starts a new engine, which holds the tower alone
         seen = [
             vision_stages(model, image) | {"first_logits": answer.first_logits}
             for (image, _), answer in zip(cases, answered, strict=True)

@@ -157,6 +157,7 @@ PROVIDED = {  # comes with another package that is declared
     "jupyter_server": "jupyterlab",
     "markupsafe": "jinja2",
     "nbclient": "nbval",
+    "utils": "llmexport",
 }
 NOT_IMPORTED = {  # programs, plugins, and what another package needs to do its work
     "base": {"cmake", "ipykernel", "ninja"},
