@@ -4,10 +4,13 @@ import copy
 import dis
 import inspect
 import operator
+import signal
 import textwrap
+import threading
+import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from labkit.lessons.cards import entries
 from labkit.lessons.diagnosis import ADDRESS, Diagnosis, Untried, Verdict, describe, explain
 
 EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
+LIMIT_S = 20.0
 Mistakes = Mapping[str, tuple[str, str]]
 """By kind: a function's body that makes it, and what to say of it."""
 
@@ -28,6 +32,31 @@ def read_mistakes(text: str) -> Mistakes:
         kind, _, body = head.partition(": ")
         mistakes[kind] = body, words
     return mistakes
+
+
+class OutOfTime(BaseException):
+    """A call took too long. Not an Exception: a learner's ``except Exception`` must not keep it."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise `OutOfTime` in the block when it takes longer; only in the main thread of a Unix."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def ring(*_: object) -> None:
+        raise OutOfTime
+
+    before, begun = signal.signal(signal.SIGALRM, ring), time.perf_counter()
+    left, _ = signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # again, if that was swallowed
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
+        if left:  # somebody else's alarm
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, left - time.perf_counter() + begun))
 
 
 class Attempt:
@@ -67,12 +96,23 @@ class Attempt:
         """
         self._check_parameters(arguments)
         call = f"{self.name}({', '.join(describe(argument, short=True) for argument in arguments)})"
+        begun = time.perf_counter()
         try:
-            with warnings.catch_warnings(record=True) as caught, np.errstate(all="warn"):
+            with (
+                time_limit(LIMIT_S),
+                warnings.catch_warnings(record=True) as caught,
+                np.errstate(all="warn"),
+            ):
                 warnings.simplefilter("always")
                 result = self.function(*copy.deepcopy(arguments))
-        except KeyboardInterrupt:  # the stop button is the learner's
-            raise
+        except (KeyboardInterrupt, OutOfTime) as error:
+            stopped = "You stopped it: " if isinstance(error, KeyboardInterrupt) else ""
+            raise Diagnosis(
+                "endless",
+                f"{stopped}`{call}` had not returned after {time.perf_counter() - begun:.0f} s. "
+                "A loop ends when its condition becomes false, or at a `break` or `return`: "
+                "does every round bring it nearer to that?",
+            ) from None
         except BaseException as error:  # noqa: BLE001 - a stray exit() must not end the kernel either
             if isinstance(error, NotImplementedError) and not self.answered:
                 raise Untried("untried") from None
@@ -180,7 +220,9 @@ class Exercise:
             self.examine(Attempt(value, self.usage, self.mistakes))
         except Verdict as verdict:
             return verdict
-        except Exception as error:  # noqa: BLE001 - a learner's object may raise wherever it is touched
+        except KeyboardInterrupt:  # while something of ours runs
+            raise
+        except BaseException as error:  # noqa: BLE001 - a learner's object may raise wherever it is touched
             return Diagnosis(
                 "unreadable",
                 f"Your answer, of type `{type(value).__name__}`, could not be examined: "

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from learner import written
 
+from labkit.lessons import exercise
 from labkit.lessons.catalogue import EXERCISES
 from labkit.lessons.diagnosis import Diagnosis, Untried
 from labkit.lessons.exercise import Attempt, is_empty
@@ -60,10 +64,56 @@ def test_whatever_is_raised_becomes_a_diagnosis(body: str, expected: str) -> Non
     assert not re.search(r"0x[0-9a-f]{4}", caught.value.text)
 
 
-def test_the_stop_button_still_stops() -> None:
+def test_the_stop_button_ends_in_a_diagnosis() -> None:
     answer = written("def answer(x):\n    raise KeyboardInterrupt\n")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(
+        Diagnosis, match=r"You stopped it: `answer\(3\)` had not returned"
+    ) as caught:
         Attempt(answer, "answer(x)")(3)
+    assert caught.value.kind == "endless"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "while True: x += 1",
+        "while True:\n        try: x += 1\n        except Exception: pass",
+        "while True:\n        with contextlib.suppress(ValueError): x += 1",
+    ],
+)
+def test_an_endless_loop_ends_by_itself(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exercise, "LIMIT_S", 0.2)
+    answer = written(f"import contextlib\ndef answer(x):\n    {body}\n")
+    with pytest.raises(Diagnosis, match="A loop ends when its condition becomes false") as caught:
+        Attempt(answer, "answer(x)")(3)
+    assert caught.value.kind == "endless"
+    assert "You stopped it" not in caught.value.text
+
+
+def test_a_time_limit_gives_an_alarm_back_to_whom_it_belongs() -> None:
+    rung: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    left = signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with exercise.time_limit(5):
+            pass
+        deadline = time.monotonic() + 5
+        while not rung and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert rung == [1]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *left)
+
+
+def test_beside_the_main_thread_there_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exercise, "LIMIT_S", 0.05)
+    answer = written("import time\ndef answer(x):\n    time.sleep(0.2)\n    return x\n")
+    answers: list[int] = []
+    thread = threading.Thread(target=lambda: answers.append(Attempt(answer, "answer(x)")(3)))
+    thread.start()
+    thread.join()
+    assert answers == [3]
 
 
 def test_parameters_are_checked_before_the_call() -> None:
@@ -121,6 +171,17 @@ def test_a_judge_never_raises() -> None:
 
     verdict = replace(EXERCISES["00.1"], examine=broken).judge(max)
     assert (verdict.status, verdict.kind) == ("wrong", "unreadable")
+
+
+@pytest.mark.parametrize("name", ["__str__", "__class__", "__eq__", "__len__", "__array__"])
+@pytest.mark.parametrize("number", ["00.1", "02.1", "03.1"])
+def test_an_answer_cannot_end_the_kernel_when_it_is_looked_at(name: str, number: str) -> None:
+    def leave(*_: object) -> None:
+        raise SystemExit
+
+    hostile = type("Answer", (), {name: property(leave) if name == "__class__" else leave})
+    verdict = EXERCISES[number].judge(lambda *_: hostile())
+    assert verdict.status == "wrong"
 
 
 def test_a_usual_mistake_must_explain_every_answer() -> None:
