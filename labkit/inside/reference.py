@@ -60,6 +60,8 @@ class Reference:
         transformers.utils.logging.disable_progress_bar()
         self.checkpoint, self.torch = checkpoint, torch
         self.name, self.dtype = f"{dtype} in transformers", getattr(torch, dtype)
+        stop = checkpoint.stop  # all that generation_config.json may say: the search is greedy
+        greedy = transformers.GenerationConfig(eos_token_id=[*stop], pad_token_id=stop[0])
         if layerwise is None:
             layerwise = dtype == "float32" and checkpoint.parameters > LARGE_PARAMETERS
 
@@ -71,12 +73,13 @@ class Reference:
                 self.model = mapped.load(checkpoint.folder)
                 mapped.compute_in_float32(self.model)
             else:
-                model = loaded(transformers.Qwen2VLForConditionalGeneration, dtype=dtype)
-                self.model = model.eval()
+                kind = transformers.Qwen2VLForConditionalGeneration
+                self.model = loaded(kind, dtype=dtype, generation_config=greedy).eval()
         except (OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"transformers could not load {checkpoint.folder}: {error}"
             ) from error
+        self.model.generation_config = greedy
         self.tokenizer = loaded(transformers.AutoTokenizer)
         self.processor = loaded(transformers.Qwen2VLImageProcessor)
 
@@ -119,14 +122,7 @@ class Reference:
         """The greedy answer."""
         inputs = self.inputs(image, question)
         with self.torch.no_grad():
-            sequence = self.model.generate(
-                **inputs,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-            )
+            sequence = self.model.generate(**inputs, max_new_tokens=max_new_tokens)
         said = sequence[0, inputs["input_ids"].shape[1] :].tolist()
         tokens = tuple(token for token in said if token not in self.checkpoint.stop)
         return ReferenceAnswer(text=self.tokenizer.decode(tokens), tokens=tokens)

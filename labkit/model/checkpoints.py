@@ -19,6 +19,11 @@ HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
 FLOATS = {"F16", "BF16", "F32"}
 INDEX = "model.safetensors.index.json"
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja")
+REFUSED = {
+    "auto_map": "asks to run code of its own, which labkit never does",
+    "quantization_config": "is of weights that were quantised already; MNN takes unquantised ones",
+}
+"""What a configuration may not ask for, and why."""
 
 
 @frozen
@@ -127,11 +132,11 @@ def inspect(folder: Path, *, name: str | None = None) -> Checkpoint:
         weights_bytes=sum(file.stat().st_size for file in weight_files(folder)),
         min_pixels=int(picture.get("min_pixels") or size.get("shortest_edge") or 3136),
         max_pixels=int(picture.get("max_pixels") or size.get("longest_edge") or 12845056),
-        stop=tuple(stop) if isinstance(stop, list) else (int(stop),),
+        stop=stop,
     )
 
 
-def _configuration(folder: Path) -> tuple[dict[str, Any], Any]:
+def _configuration(folder: Path) -> tuple[dict[str, Any], tuple[int, ...]]:
     """A Qwen2-VL's ``config.json``, and the tokens that end an answer."""
     path, config = folder / "config.json", _json(folder, "config.json")
     if config.get("model_type") != "qwen2_vl":
@@ -139,20 +144,22 @@ def _configuration(folder: Path) -> tuple[dict[str, Any], Any]:
             f"expected model_type 'qwen2_vl' in {path}, found {config.get('model_type')!r}. "
             "This path is for Qwen2-VL."
         )
-    if "auto_map" in config:
-        raise CheckpointError(
-            f"{path} asks to run code of its own ('auto_map'). labkit never does; "
-            "take the original checkpoint."
-        )
+    text = config.get("text_config")
+    text = text if isinstance(text, dict) else {}
+    for key, why in REFUSED.items():
+        if key in config or key in text:
+            raise CheckpointError(f"{path} {why} ({key!r}). Take the original checkpoint.")
     generation = "generation_config.json"
     own = _json(folder, generation) if (folder / generation).exists() else {}
-    stop: Any = ChainMap(own, config, config.get("text_config") or {}).get("eos_token_id")
-    for key, value in (("image_token_id", config.get("image_token_id")), ("eos_token_id", stop)):
-        if value is None:
+    stop: Any = ChainMap(own, config, text).get("eos_token_id")
+    stop = stop if isinstance(stop, list) else [stop]
+    for key, ids in (("image_token_id", [config.get("image_token_id")]), ("eos_token_id", stop)):
+        if not ids or not all(type(token) is int for token in ids):
             raise CheckpointError(
-                f"expected {key!r} in {path}, found none. Take the original checkpoint's file."
+                f"expected the id of a token as {key!r} in {path}, found {ids or None}. "
+                "Take the original checkpoint's file."
             )
-    return config, stop
+    return config, tuple(stop)
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
@@ -172,11 +179,28 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
+def leads_out(folder: Path, file: str | Path) -> bool:
+    """Whether a file that a folder names is outside it: absolute, above it, or by a link.
+
+    A hub's cache keeps contents in ``blobs``, two above the folder, and links to them; that is
+    inside.
+    """
+    home, path = folder.resolve(), folder / file
+    homes = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
+    named = path.is_relative_to(folder) and ".." not in path.relative_to(folder).parts
+    return not (named and any(path.resolve().is_relative_to(place) for place in homes))
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint, from its index where there is one."""
     files = [folder / name for name in sorted(set(_index(folder).values()))] or [
         folder / "model.safetensors"
     ]
+    if outside := [file for file in files if leads_out(folder, file)]:
+        raise CheckpointError(
+            f"expected every file of weights in {folder}, found {outside[0]}, which is outside. "
+            "Copy the checkpoint with its files into one folder."
+        )
     missing = [file.name for file in files if not file.is_file()]
     if missing and not files[1:] and any(folder.glob("*.bin")):
         raise CheckpointError(

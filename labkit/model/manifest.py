@@ -1,5 +1,7 @@
 """The manifest beside a converted model: what it was made from, with what, and its files."""
 
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -7,7 +9,7 @@ from labkit.base import files
 from labkit.base.data import frozen
 from labkit.base.errors import ModelError
 from labkit.base.records import from_json, to_json
-from labkit.model.checkpoints import file_sha256
+from labkit.model.checkpoints import file_sha256, leads_out
 
 NAME = "labkit.json"
 SCHEMA: Final = 1
@@ -20,6 +22,8 @@ REQUIRED = (
     "visual.mnn.weight",
     "tokenizer.mtok",
 )
+PATHS = re.compile(r".*_(model|weight|file|path|dir|config)")
+"""The keys under which MNN-LLM's configuration names files and folders."""
 
 
 @frozen
@@ -94,6 +98,7 @@ def read(folder: Path) -> Manifest:
             f"{path} is damaged, or not of schema {SCHEMA} ({error}). "
             "Convert the checkpoint again with this labkit."
         ) from error
+    require_inside(folder, manifest.files)
     sizes = {p.name: p.stat().st_size for p in folder.iterdir() if p.is_file()}
     amiss = {name for name, file in manifest.files.items() if sizes.get(name) != file.bytes}
     amiss |= set(REQUIRED) - manifest.files.keys()
@@ -103,6 +108,50 @@ def read(folder: Path) -> Manifest:
             "size. Convert the checkpoint again."
         )
     return manifest
+
+
+def require_inside(folder: Path, names: Iterable[str] = ()) -> None:
+    """Check that these files, and all that the model's configuration names, are the folder's own.
+
+    Raises
+    ------
+    ModelError
+        If one is elsewhere, or a configuration is not JSON.
+    """
+    _all_inside(folder, NAME, names)
+    config = _configuration(folder, "config.json")
+    more = str(config.get("llm_config", "llm_config.json"))
+    _all_inside(folder, "config.json", [more, *_paths(config)])
+    _all_inside(folder, more, _paths(_configuration(folder, more)))
+
+
+def _all_inside(folder: Path, file: str, names: Iterable[str]) -> None:
+    for name in names:
+        if leads_out(folder, name):
+            raise ModelError(
+                f"{folder / file} names {name!r}, expected a file in its own folder. "
+                "Convert the checkpoint again, or copy the model with its files into one folder."
+            )
+
+
+def _configuration(folder: Path, name: str) -> dict[str, Any]:
+    """One of MNN-LLM's files; empty where there is none, which is said with all that is missing."""
+    try:
+        return from_json(dict[str, Any], (folder / name).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ModelError(
+            f"expected JSON in {folder / name}: {error}. Convert the checkpoint again."
+        ) from error
+
+
+def _paths(content: Any) -> Iterator[str]:
+    """What stands under `PATHS`, however deep."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if isinstance(value, str) and PATHS.fullmatch(key):
+            yield value
+        yield from _paths(value)
 
 
 def verify(folder: Path) -> dict[str, bool]:

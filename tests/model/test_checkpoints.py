@@ -128,6 +128,15 @@ def test_code_of_its_own(folder: Path) -> None:
     assert "'auto_map'" in refusal(folder)
 
 
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_weights_that_were_quantised_before(folder: Path, method: str) -> None:
+    settings = {"quantization_config": {"quant_method": method, "bits": 4}}
+    for values in (settings, {"quantization_config": None, "text_config": settings}):
+        change(folder / "config.json", **values)
+        assert "quantised already" in refusal(folder)
+        assert "Take the original checkpoint" in refusal(folder)
+
+
 @pytest.mark.parametrize(
     "name", ["config.json", "preprocessor_config.json", "model.safetensors", "tokenizer.json"]
 )
@@ -147,8 +156,9 @@ def test_bad_json(folder: Path, text: str, words: str) -> None:
 
 @pytest.mark.parametrize("key", ["image_token_id", "eos_token_id"])
 def test_a_configuration_without_a_token_that_is_needed(folder: Path, key: str) -> None:
-    change(folder / "config.json", **{key: None})
-    assert repr(key) in refusal(folder)
+    for value in (None, "5", [None]):
+        change(folder / "config.json", **{key: value})
+        assert repr(key) in refusal(folder)
 
 
 def test_a_missing_shard_is_named(sharded: Path) -> None:
@@ -160,6 +170,36 @@ def test_an_index_of_another_kind(sharded: Path) -> None:
     for content in ({"weight_map": [1]}, {"weight_map": {"a": 1}}, {"weight_map": {}}, {}):
         (sharded / "model.safetensors.index.json").write_text(json.dumps(content))
         assert "model.safetensors" in refusal(sharded)
+
+
+@pytest.mark.parametrize("name", ["../other.safetensors", "/etc/hostname", "linked.safetensors"])
+def test_weights_outside_the_folder_are_never_read(sharded: Path, name: str) -> None:
+    write_shard(sharded.parent / "other.safetensors", TENSORS)
+    (sharded / "linked.safetensors").symlink_to("../other.safetensors")
+    change(sharded / "model.safetensors.index.json", weight_map=dict.fromkeys(TENSORS, name))
+    assert f"found {sharded / name}, which is outside" in refusal(sharded)
+
+
+def test_one_file_of_weights_that_is_a_link_out(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder.parent / "elsewhere")
+    (folder / "model.safetensors").symlink_to(folder.parent / "elsewhere")
+    assert "model.safetensors, which is outside" in refusal(folder)
+
+
+def test_links_into_a_hub_cache_of_its_own_are_inside(sharded: Path, tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b/snapshots/1f"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, file in enumerate(sharded.iterdir()):
+        file.rename(blobs / str(number))
+        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
+    assert inspect(snapshot).parameters == 4 * 3 * 2 * 14 * 14 + 32
+    linked = tmp_path / "linked"
+    linked.symlink_to(snapshot)
+    assert inspect(linked).dtype == "BF16"
+    (snapshot / "model-00001-of-00002.safetensors").unlink()
+    (snapshot / "model-00001-of-00002.safetensors").symlink_to("../../../somewhere")
+    assert "which is outside" in refusal(snapshot)
 
 
 def test_an_index_that_promises_more_than_its_shards_hold(sharded: Path) -> None:

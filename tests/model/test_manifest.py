@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
     for name in manifest.REQUIRED:
-        (folder / name).write_text(f"this stands for {name}")
+        (folder / name).write_text(f'{{"this": "stands for {name}"}}')
     manifest.write(
         folder,
         Manifest(
@@ -125,3 +125,39 @@ def test_changed_content_of_the_same_size_is_found_by_verify_alone(folder: Path)
     stored = manifest.verify(folder)
     assert [name for name, same in stored.items() if not same] == ["llm.mnn"]
     assert set(stored) == set(manifest.REQUIRED)
+
+
+@pytest.mark.parametrize("name", ["../other.mnn", "/etc/hostname", "linked.mnn"])
+@pytest.mark.parametrize("file", ["config.json", "llm_config.json", manifest.NAME])
+def test_a_file_outside_the_folder_is_never_opened(folder: Path, file: str, name: str) -> None:
+    (folder.parent / "other.mnn").write_text("not the model's")
+    (folder / "linked.mnn").symlink_to("../other.mnn")
+    if file == manifest.NAME:
+        files = json.loads((folder / file).read_text())["files"]
+        rewrite(folder, files=files | {name: files["llm.mnn"]})
+    else:
+        config = {"mllm": {"visual_model": name}} if file == "config.json" else {"tmp_path": name}
+        (folder / file).write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=rf"{file} names '{name}', expected a file in its own"):
+        manifest.read(folder)
+
+
+def test_a_second_configuration_is_looked_at_wherever_it_is(folder: Path) -> None:
+    (folder / "config.json").write_text('{"llm_config": "other.json"}')
+    (folder / "other.json").write_text('{"tokenizer_file": "../tokenizer.txt"}')
+    with pytest.raises(ModelError, match=r"other\.json names '\.\./tokenizer\.txt'"):
+        manifest.read(folder)
+
+
+def test_a_part_that_is_a_link_out_is_refused(folder: Path) -> None:
+    (folder / "visual.mnn").rename(folder.parent / "visual.mnn")
+    (folder / "visual.mnn").symlink_to(folder.parent / "visual.mnn")
+    with pytest.raises(ModelError, match=r"names 'visual\.mnn', expected a file in its own"):
+        manifest.read(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "\xff"])
+def test_a_configuration_that_is_no_json(folder: Path, text: str) -> None:
+    (folder / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ModelError, match=r"expected .* in .*config\.json"):
+        manifest.read(folder)
