@@ -3,7 +3,9 @@
 import errno
 import glob
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,13 +95,32 @@ def new_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
         _clear(work, out)
 
 
-def _sweep(out: Path) -> None:
-    """Clear what processes that are gone have left beside ``out``."""
+@contextmanager
+def temporary(kind: str) -> Iterator[Path]:
+    """An empty folder that is gone after the block.
+
+    Its name holds ``kind`` and this process. What processes that were killed have left of such
+    folders is removed first.
+    """
+    for left in Path(tempfile.gettempdir()).glob("labkit-*"):
+        named = re.fullmatch(r"labkit-[a-z]+-(\d+)-\w+", left.name)
+        if named and _is_gone(named[1]):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"labkit-{kind}-{os.getpid()}-") as folder:
+        yield Path(folder)
+
+
+def _is_gone(pid: str) -> bool:
     import psutil
 
+    return not psutil.pid_exists(int(pid))
+
+
+def _sweep(out: Path) -> None:
+    """Clear what processes that are gone have left beside ``out``."""
     for work in out.parent.glob(f".{glob.escape(out.name)}.*"):
         pid = work.suffix[1:]
-        if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
+        if pid.isdigit() and (int(pid) == os.getpid() or _is_gone(pid)):
             _clear(work, out)
 
 

@@ -9,7 +9,6 @@ import platform
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from PIL import Image
 
@@ -27,7 +26,6 @@ from labkit.model import manifest
 from labkit.model.images import ImageLike, prepare
 
 FILLER = " the"  # one token; repeated, it makes a prompt without a picture as long as one with
-PREFIX = "labkit-demo-"
 PHASES = ("vision", "prefill", "decode")
 ANSWER_TOKENS = 16
 COUNTED_TOKENS = 8
@@ -120,7 +118,7 @@ def ask(record: BuildRecord, model: Path, image: ImageLike, question: str, lane:
     CommandFailed
         If it crashes.
     """
-    with TemporaryDirectory(prefix=PREFIX) as folder:
+    with files.temporary("demo") as folder:
         desk = _Desk(record, model, lane, folder)
         return desk.run([desk.picture(image, question)], ANSWER_TOKENS)
 
@@ -147,7 +145,7 @@ def count(
     QuestionError
         If the answer is too short to tell decode from prefill.
     """
-    with TemporaryDirectory(prefix=PREFIX) as folder:
+    with files.temporary("demo") as folder:
         desk = _Desk(record, model, lane, folder)
         seen = desk.picture(image, question)
         total, bare = (desk.run([prompt], 1).prompt_tokens for prompt in (seen, question))
@@ -186,7 +184,7 @@ def count(
 class _Desk:
     """A folder in which one build's program runs on one model; nothing is written beside that."""
 
-    def __init__(self, record: BuildRecord, model: Path, lane: Lane, folder: str) -> None:
+    def __init__(self, record: BuildRecord, model: Path, lane: Lane, folder: Path) -> None:
         here, built_for = platform.machine(), record.architecture
         fitting = {"native": (here, "unknown"), "emulated": ("aarch64",)}[lane.name]
         if built_for not in fitting:
@@ -195,7 +193,7 @@ class _Desk:
                 f"expected a build for {fitting[0]} in the {lane.name} lane, this one is for "
                 f"{built_for}{todo}"
             )
-        self.program, self.lane, self.folder = record.program, lane, Path(folder)
+        self.program, self.lane, self.folder = record.program, lane, folder
         self.area, self.pixels = manifest.read(model).image, 0
         config = chat_config(str(model.resolve()), threads=1, precision="normal", memory="low")
         files.write(self.folder / "config.json", to_json(config))

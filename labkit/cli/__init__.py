@@ -3,9 +3,11 @@
 The options and the work of a command are loaded when it is asked for: the help comes at once.
 """
 
+import signal
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from labkit.base.errors import LabkitError
@@ -49,9 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done; 1 a named failure or a check that does not hold; 2 wrong usage; 130 interrupted.
+        0 done; 1 a named failure or a check that does not hold; 2 wrong usage; 130 interrupted,
+        by TERM as by INT.
     """
     argv = sys.argv[1:] if argv is None else argv
+    with suppress(ValueError):  # beside the main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = vars(parser(argv).parse_args(argv))
     try:
         return int(given.pop("run")(**given) or 0)

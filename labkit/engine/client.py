@@ -5,12 +5,11 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from pathlib import Path
 from subprocess import TimeoutExpired
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from labkit.base import command
+from labkit.base import command, files
 from labkit.base.errors import EngineCrashed, EngineError, EngineTimeout
 from labkit.engine.lanes import Lane, native, parse_features
 from labkit.engine.protocol import ProtocolError, Values, pack, read_frame
@@ -46,7 +45,7 @@ class EngineProcess(AbstractContextManager["EngineProcess"]):
         self.lane = lane or native()
         self._turn = threading.Lock()
         with ExitStack() as stack:
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="labkit-engine-")))
+            folder = stack.enter_context(files.temporary("engine"))
             argv, env = self.lane.worker_command(plugin(folder / "plugin") if plugin else None)
             self.log = folder / "worker.log"
             self._process = command.spawn(argv, log=self.log, env=env)

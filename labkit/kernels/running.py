@@ -4,7 +4,6 @@ The C kernels run natively on Arm, else under QEMU. The wheel's functions are no
 `labkit.kernels.in_wheel` calls them at their address, in the emulated lane.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from labkit.arm import plugin
 from labkit.arm.counts import Counts
 from labkit.arm.symbols import code
-from labkit.base import command
+from labkit.base import command, files
 from labkit.base.data import frozen
 from labkit.base.errors import CommandFailed, KernelError
 from labkit.engine import qemu
@@ -114,8 +113,8 @@ def solve(
     """
     native = toolchain().native and not plugin
     emulator = [] if native else qemu.emulator(cpu, Path("/"), plugin)
-    with tempfile.TemporaryDirectory(prefix="labkit-kernels-") as folder:
-        given, results = Path(folder, "in"), Path(folder, "out")
+    with files.temporary("kernels") as folder:
+        given, results = folder / "in", folder / "out"
         given.write_bytes(b"".join(problem.to_bytes() for problem in problems))
         argv = [*emulator, str(program or build()), str(given), str(results)]
         try:
@@ -190,8 +189,8 @@ def count(problems: Sequence[Problem]) -> list[KernelCount]:
     qemu.program()
     program = build()
     where = [plugin.MappedFile(program, *ANYWHERE)]  # static: its symbols say where it lies
-    with tempfile.TemporaryDirectory(prefix="labkit-kernels-") as folder:
-        prefix = Path(folder) / "snapshot"
+    with files.temporary("kernels") as folder:
+        prefix = folder / "snapshot"
         solved = solve(problems, program=program, plugin=plugin.option(prefix))
         return [
             of_problem(kernel, problem, plugin.between(prefix, 2 * i, where).inside(kernel))
@@ -223,8 +222,8 @@ def kleidiai(problem: Problem, lane: Lane) -> tuple[np.ndarray, np.ndarray, Kern
     form = "gemv" if len(problem.x) == 1 else "gemm"
     codes, scale = problem.linear.codes, problem.linear.scale
     names = (*PACKING, f"kai_run_{FORMS[form]}")
-    with tempfile.TemporaryDirectory(prefix="labkit-kernels-") as folder:
-        job, out, prefix = (Path(folder) / name for name in ("job.npz", "out.npz", "snapshot"))
+    with files.temporary("kernels") as folder:
+        job, out, prefix = (folder / name for name in ("job.npz", "out.npz", "snapshot"))
         np.savez(
             job,
             addresses=[code(lane.library, name)[0] for name in names],

@@ -7,7 +7,6 @@ every load as a hit in the first cache: it says what the core could do at best.
 
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from labkit.arm.counts import disassemble
 from labkit.arm.symbols import code
-from labkit.base import command, hardware
+from labkit.base import command, files, hardware
 from labkit.base.data import frozen
 from labkit.base.errors import CommandFailed, KernelError
 from labkit.base.records import from_json
@@ -147,8 +146,8 @@ def model(kernel: str, words: np.ndarray) -> list[CoreModel]:
     program, macs = llvm_mca()[0], multiply_adds(kernel, words)
     options = ("-mtriple=aarch64", f"-iterations={ITERATIONS}", "-instruction-info=0")
     models = []
-    with tempfile.TemporaryDirectory(prefix="labkit-mca-") as folder:
-        listing = Path(folder) / "loop.s"
+    with files.temporary("mca") as folder:
+        listing = folder / "loop.s"
         listing.write_text("\n".join(disassemble(words)), encoding="utf-8")
         for core in CORES:
             cycles, described = None, ""
