@@ -32,7 +32,7 @@ from labkit.model import manifest
 from labkit.model.images import ImageLike
 
 STEADY = 0.05  # warm-ups end when the last two lie within this share of each other
-MOST_WARMUPS = 20
+MOST_WARMUPS, WARM_UP_S = 20, 5.0  # but two at least: long passes are soon as warm as they get
 BATCH_S = 0.02  # a value averages as many passes as fill this: no interrupt or clock decides it
 
 
@@ -42,7 +42,7 @@ def run(
     on_step: Callable[[int, int, str], object] = lambda *_: None,
     open_side: Callable[[Side, BenchPlan], Runner] = open_runner,
 ) -> BenchResult:
-    """Carry out a plan.
+    """Carry out a plan. Interrupted, it gives what is whole: comparisons with enough pairs.
 
     Parameters
     ----------
@@ -70,15 +70,26 @@ def run(
     rows: list[Comparison] = []
     versions: dict[str, str] = {}
     for number, name in enumerate(plan.comparisons):
-        job = _Job(name, plan.sides(name, bits), parts)
-        for done, pair in enumerate(orders(plan.pairs, rng), number * plan.pairs):
-            on_step(done, total, name)
-            job.measure(pair, lambda side: open_side(side, plan))
+        job, stopped = _Job(name, plan.sides(name, bits), parts), False
+        try:
+            for done, pair in enumerate(orders(plan.pairs, rng), number * plan.pairs):
+                on_step(done, total, name)
+                job.measure(pair, lambda side: open_side(side, plan))
+        except KeyboardInterrupt:
+            stopped, whole = True, len(job.order) >= stats.LEAST_PAIRS
+            if not (whole or rows):
+                raise
+            if not whole:
+                break
         rows += job.rows()
         for processes in job.processes.values():
             versions |= processes[-1]["versions"]
+        if stopped:
+            break
     on_step(total, total, "done")
-    return results.result(about, plan.to_dict(), lane=plan.lane, rows=rows, versions=versions)
+    options = plan.to_dict()
+    options["comparisons"] = tuple(dict.fromkeys(row.name for row in rows))
+    return results.result(about, options, lane=plan.lane, rows=rows, versions=versions)
 
 
 def demos(
@@ -154,9 +165,9 @@ def orders(pairs: int, rng: np.random.Generator) -> tuple[str, ...]:
 
 
 def warm_up(once: Callable[[], float]) -> tuple[float, ...]:
-    """Run until it is steady, at most `MOST_WARMUPS` times; the seconds of each."""
-    taken = [once()]
-    while not steady(taken) and len(taken) < MOST_WARMUPS:
+    """Run until it is steady, at most `MOST_WARMUPS` times or `WARM_UP_S`; the seconds of each."""
+    taken = [once(), once()]
+    while not steady(taken) and len(taken) < MOST_WARMUPS and sum(taken) < WARM_UP_S:
         taken.append(once())
     return tuple(taken)
 
@@ -189,8 +200,10 @@ class _Job:
                 if part == "load":
                     continue
                 if part not in self.repeat:
-                    fastest = min(one.run(part, 1) for one in alive.values() for _ in range(3))
-                    self.repeat[part] = math.ceil(BATCH_S / fastest)
+                    passes = [one.run(part, 1) for one in alive.values()]
+                    if min(passes) < 10 * BATCH_S:  # else one is enough, whatever disturbed it
+                        passes += [one.run(part, 1) for one in alive.values() for _ in range(2)]
+                    self.repeat[part] = math.ceil(BATCH_S / min(passes))
                 for key, one in alive.items():
                     once = partial(one.run, part, self.repeat[part])
                     taken[key][part] = (*warm_up(once), once())
@@ -238,7 +251,7 @@ def doubts(measured: Measured) -> list[str]:
     texts = [*stats.stability(measured.values_s)]
     if unsteady := sum(not steady(taken) for taken in measured.warmup_s):
         pairs = f"{unsteady} of {len(measured.values_s)} pairs"
-        texts.append(f"not steady after {MOST_WARMUPS} warm-ups in {pairs}")
+        texts.append(f"not steady when its warm-ups ended in {pairs}")
     if measured.side.kleidiai and not measured.kleidiai_running:
         texts.append(
             "KleidiAI is turned on, but MNN did not say that it runs; labkit kleidiai tells why"

@@ -78,16 +78,40 @@ def test_both_orders_occur_and_the_seed_decides() -> None:
 
 
 def test_warm_up_stops_when_steady_and_keeps_what_it_took() -> None:
-    left = iter([9.0, 5.0, 2.0, 1.02, 1.0, 1.0])
+    left = iter([0.9, 0.5, 0.2, 0.102, 0.1, 0.1])
     taken = measure.warm_up(lambda: next(left))
-    assert taken == (9.0, 5.0, 2.0, 1.02, 1.0)
+    assert taken == (0.9, 0.5, 0.2, 0.102, 0.1)
     assert measure.steady(taken)
 
 
 def test_warm_up_gives_up_on_what_never_settles() -> None:
-    taken = measure.warm_up(iter(2.0**n for n in range(100)).__next__)
+    taken = measure.warm_up(iter(2.0**-n for n in range(100)).__next__)
     assert len(taken) == measure.MOST_WARMUPS
     assert not measure.steady(taken)
+
+
+def test_warm_up_of_a_large_model_ends_after_two_long_passes() -> None:
+    assert measure.warm_up(iter([5.0, 4.0, 4.0]).__next__) == (5.0, 4.0)
+
+
+@pytest.mark.parametrize(("after", "kept"), [(9, ["quantised"]), (13, ["quantised"]), (5, [])])
+def test_interrupted_it_keeps_the_comparisons_that_are_whole(
+    plan: BenchPlan, after: int, kept: list[str]
+) -> None:
+    def step(done: int, *_: object) -> None:
+        if done == after:
+            raise KeyboardInterrupt
+
+    two = replace(plan, comparisons=("quantised", "threads"), threads=2)
+    if not kept:
+        with pytest.raises(KeyboardInterrupt):
+            measure.run(two, open_side=FakeRunner, on_step=step)  # type: ignore[arg-type]
+        return
+    result = measure.run(two, open_side=FakeRunner, on_step=step)  # type: ignore[arg-type]
+    assert list(dict.fromkeys(row.name for row in result.rows)) == kept
+    assert result.plan["comparisons"] == kept
+    assert {len(row.order) for row in result.rows} == {9}
+    assert FakeRunner.alive == 0
 
 
 def test_pairs_are_counted_raw_values_kept_and_one_side_idles(
@@ -165,7 +189,7 @@ def test_what_is_doubtful_is_said_of_its_side() -> None:
         kleidiai_running=(),
     )
     unsteady, kleidiai = measure.doubts(measured)
-    assert unsteady == "on: not steady after 20 warm-ups in 1 of 9 pairs"
+    assert unsteady == "on: not steady when its warm-ups ended in 1 of 9 pairs"
     assert kleidiai.startswith("on: KleidiAI is turned on, but MNN did not say that it runs")
     fine = replace(measured, warmup_s=((1.0, 1.0),) * 9, kleidiai_running=("QI4",))
     assert measure.doubts(fine) == []

@@ -4,7 +4,7 @@ The same forward pass is timed twice over: through labkit's worker (the clock th
 reads, `labkit.model.parts.Part.forward`) and through MNN's own Python module in a bare process that
 imports nothing of labkit. Both processes live at once and take turns, in random order, and each
 round has fresh ones, because two processes of one program differ too: how much is shown by a third
-one, raw again. Use a model where a pass takes over 5 ms, such as one of ``made_up_model.py``.
+one, raw again. Use a model where a pass takes over 5 ms, such as the converted ``twin:2b/8``.
 """
 
 from __future__ import annotations

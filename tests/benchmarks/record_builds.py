@@ -4,7 +4,7 @@ Type ``python tests/benchmarks/record_builds.py --arm DIR DIR … --own DIR --wi
 folders are those of ``labkit build``. For each build what came out; for the first two of ``--arm``,
 baseline and accelerated, the instructions of ``llm_demo`` in the emulated lane; for ``--own``, a
 native build with the Python module, its times against the stock wheel's, on the embedded model and
-on a wide one (``made_up_model.py``).
+on a wide one (the converted ``twin:2b/8``).
 """
 
 from __future__ import annotations
