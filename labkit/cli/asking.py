@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from labkit.cli.shared import MAX_PIXELS, say, show
+from labkit.cli.shared import MAX_PIXELS, resolved, say, show
 
 
 def ask(
@@ -41,6 +41,8 @@ def ask(
     from labkit.proof.ready import open_model
 
     with open_model(model, threads=threads, max_pixels=max_pixels, on_stage=say) as opened:
+        if caveat := opened.manifest.caveat:
+            print(caveat, file=sys.stderr)
         answer = opened.ask(
             image,
             question,
@@ -103,7 +105,6 @@ def probe(
     """
     from labkit.inside import probe_files
     from labkit.inside.probes import Probe
-    from labkit.model import checkpoints
     from labkit.proof.ready import open_model
 
     layers = sorted({layer for layer, _ in heads}) or None
@@ -119,7 +120,7 @@ def probe(
         if reference:
             from labkit.inside.reference import Reference
 
-            original = Reference(checkpoints.resolve(checkpoint))
+            original = Reference(resolved(checkpoint))
             beside = original.look(look.pixels, layers=layers), reading and original.read(reading)
         answer = reading and reading.answer
         about = {"model": look.name, "question": question, "answer": answer}
