@@ -2,6 +2,7 @@
 
 import base64
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,12 @@ from PIL import Image
 def data_url(data: bytes, kind: str = "png") -> str:
     """An image's bytes as a URL that holds them."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def in_notebook() -> bool:
+    """Whether a notebook's kernel runs this; IPython in a terminal does not count."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,12 @@ from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from labkit.cli.shared import MAX_PIXELS, resolved, say, show
+from labkit.cli.shared import say, show
+
+if TYPE_CHECKING:
+    from labkit.model.budget import Seen
 
 
 def ask(
@@ -18,15 +21,15 @@ def ask(
     model: str = "mini",
     max_new_tokens: int = 64,
     threads: int | None = None,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     json: bool = False,
 ) -> None:
-    """Print the answer as it comes, and what it took on stderr.
+    """Print the answer as it comes; what it waits for, and what it took, on stderr.
 
     Parameters
     ----------
     image
-        a picture: PNG, JPEG, WebP, TIFF, GIF, …
+        a picture: PNG, JPEG, WebP, GIF, TIFF, BMP, ICO, AVIF
     question
         in plain words, e.g. "What is left of the pizza?"
     max_new_tokens
@@ -38,18 +41,21 @@ def ask(
     -----
     The embedded model is converted at first use.
     """
+    from labkit.model.waiting import Waiting
     from labkit.proof.ready import open_model
 
-    with open_model(model, threads=threads, max_pixels=max_pixels, on_stage=say) as opened:
-        if caveat := opened.manifest.caveat:
-            print(caveat, file=sys.stderr)
+    with (
+        open_model(model, threads=threads, max_pixels=max_pixels, on_stage=say) as opened,
+        Waiting() as waiting,
+    ):
         answer = opened.ask(
             image,
             question,
             max_new_tokens=max_new_tokens,
             on_text=None if json else partial(print, end="", flush=True),
+            on_event=None if json else waiting,
         )
-    names = ("text", "tokens", "prompt_tokens", "visual_tokens", "finished", "times")
+    names = ("text", "tokens", "prompt_tokens", "visual_tokens", "finished", "times", "seen")
     show(json, {name: getattr(answer, name) for name in names}, "")  # the text is there already
     if json:
         return
@@ -61,9 +67,16 @@ def ask(
         f"decode {times.decode_s:.3f} s for {len(answer.tokens)} tokens",
         file=sys.stderr,
     )
+    _say_shrunk(answer.seen)
     if not answer.finished:
         cut = f"cut off after {max_new_tokens} tokens; --max-new-tokens allows more"
         print(cut, file=sys.stderr)
+
+
+def _say_shrunk(seen: "Seen | None") -> None:
+    """Tell how to show more of a picture that the default budget has shrunk."""
+    if seen and seen.shrunk:
+        print(str(seen).replace("max_pixels=", "--max-pixels "), file=sys.stderr)
 
 
 Head = tuple[int, int]
@@ -84,7 +97,7 @@ def probe(
     model: str = "mini",
     checkpoint: str = "mini",
     heads: Annotated[Sequence[Head], _heads] = (),
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
 ) -> None:
     """Look, read and write, with the original beside if asked.
 
@@ -105,6 +118,7 @@ def probe(
     """
     from labkit.inside import probe_files
     from labkit.inside.probes import Probe
+    from labkit.model import checkpoints
     from labkit.proof.ready import open_model
 
     layers = sorted({layer for layer, _ in heads}) or None
@@ -114,13 +128,14 @@ def probe(
         Probe(opened) as inside,
     ):
         print(inside.cost(image))
+        _say_shrunk(opened.budget.seen(image))
         look = inside.look(image, layers=layers)
         reading = inside.read(image, question) if question else None
         beside = None
         if reference:
             from labkit.inside.reference import Reference
 
-            original = Reference(resolved(checkpoint))
+            original = Reference(checkpoints.resolve(checkpoint))
             beside = original.look(look.pixels, layers=layers), reading and original.read(reading)
         answer = reading and reading.answer
         about = {"model": look.name, "question": question, "answer": answer}

@@ -38,6 +38,11 @@ def operators(file: str) -> list[dict[str, Any]]:
     ]
 
 
+def weights_bytes(file: str) -> int:
+    """How long the file of weights beside a graph has to be: where the last operator's end."""
+    return max((sum(op["external"]) for op in operators(file) if op["external"]), default=0)
+
+
 def _layer(main: dict[str, Any]) -> dict[str, Any]:
     """Shape and quantisation of a layer, as `labkit.arm.rules.Layer`."""
     common, quantised = main["common"], main.get("quanParameter") or {}

@@ -89,14 +89,20 @@ class Worker:
             The id of a visual token, and of those that end an answer.
         positions
             As in `passes`.
+
+        Events are ``vision`` with its ``size`` in patches, ``prefill`` with its ``size`` in tokens,
+        each as it begins; ``prompt`` when both are over; and a ``piece`` for each token.
         """
         llm = self.chat._c_obj
         llm.reset()
         llm.generate_init()
+        rows, cols = (0, 0) if image is None else (side // 28 for side in image.shape[:2])
+        if image is not None:
+            self.send({"event": "vision", "size": 4 * rows * cols})
         start = time.perf_counter()
         ids = self._encode(question, image)
         encoded = time.perf_counter()
-        rows, cols = (0, 0) if image is None else (side // 28 for side in image.shape[:2])
+        self.send({"event": "prefill", "size": len(ids)})
         visual = ids.count(image_pad)
         if visual != rows * cols:
             raise RuntimeError(
@@ -124,6 +130,12 @@ class Worker:
             self.send({"event": "piece", "token": None, "text": rest})
         finished = len(tokens) < max_new_tokens
         return {**reply, "tokens": tokens, "text": text + rest, "finished": finished}
+
+    def look(self, *, image: np.ndarray) -> Values:
+        """The seconds that the vision tower takes for a picture; nothing is asked."""
+        start = time.perf_counter()
+        self._encode("", image)
+        return {"vision_s": time.perf_counter() - start}
 
     def _encode(self, question: str, image: np.ndarray | None) -> list[int]:
         """The prompt's tokens; the vision tower runs here."""

@@ -12,7 +12,7 @@ from labkit.inside.attention import turned_ones
 from labkit.inside.looks import Look, Reading
 from labkit.inside.probes import Probe
 from labkit.inside.widget import Explorer, Panel
-from labkit.model.chat import MAX_PIXELS
+from labkit.model.budget import MAX_PIXELS
 from labkit.model.images import ImageLike, load_rgb, prepare
 from labkit.model.vision import grid
 

@@ -220,7 +220,7 @@ class Probe(AbstractContextManager["Probe"]):
             return replace(reading, q=q, k=k)
 
         def on_event(event: dict[str, Any]) -> None:
-            if event["event"] == "prompt" or event["token"] is not None:
+            if event["event"] == "prompt" or event.get("token") is not None:
                 events.append(event)
                 if on_word and len(events) > 1:
                     on_word(so_far())

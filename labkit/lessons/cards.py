@@ -6,7 +6,6 @@ themselves, for pages that show notebooks remove scripts, style sheets, SVG and 
 """
 
 import re
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup, escape
 
 from labkit.base.data import frozen
+from labkit.base.show import in_notebook
 from labkit.lessons import store
 
 
@@ -115,8 +115,7 @@ class Quiz(Shown):
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, Any]:
         bundle = super()._repr_mimebundle_(**options)
-        ipython = sys.modules.get("IPython")
-        if ipython and hasattr(ipython.get_ipython(), "kernel"):  # a terminal does not count
+        if in_notebook():
             bundle = make_widget(self)._repr_mimebundle_()[0] | bundle
         return bundle
 

@@ -5,9 +5,10 @@
 ...     print(model.ask("scene.png", "What is left of the pizza?").text)
 """
 
+import math
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,24 @@ import numpy as np
 from labkit.base.data import frozen
 from labkit.base.errors import ModelError, QuestionError
 from labkit.base.hardware import default_threads
+from labkit.base.show import in_notebook
 from labkit.engine.client import EngineProcess
 from labkit.engine.lanes import Lane
 from labkit.model import manifest
-from labkit.model.images import ImageLike, prepare
+from labkit.model.budget import Seen, budget, is_large
+from labkit.model.images import ImageLike, load_rgb, prepare
+from labkit.model.pace import Pace
 from labkit.model.parts import Part
+from labkit.model.vision import grid
+from labkit.model.waiting import STAGES, Waiting
 
 MARKUP = re.compile(r"<\|[^|]*\|>|</?(?:img|audio|hw)>|[\0\ud800-\udfff]")
 """Control marks, and what has no place in a text: it would end or crash it."""
 PRECISIONS = ("normal", "high", "low")
-MAX_PIXELS = 1280 * 28 * 28
-"""Larger pictures are shrunk to 1,280 visual tokens; the 2B checkpoint alone would allow 16,384,
-which fill a machine's memory.
-"""
+SAMPLE = 112
+"""Side of the picture from which the pace of a large model's tower is measured, once."""
+NOTEBOOK_S = 3
+"""A notebook shows stages that take longer than this."""
 
 
 @frozen
@@ -47,7 +53,8 @@ class Answer:
 
     ``prompt`` and ``tokens`` are token ids, those of visual tokens all alike. ``finished`` is False
     when ``max_new_tokens`` cut the answer off. ``first_logits`` are the (vocabulary,) float32
-    scores from which the first token was taken.
+    scores from which the first token was taken. ``seen`` is at which size the picture was looked
+    at, and whether the default budget has shrunk it.
     """
 
     text: str
@@ -57,6 +64,7 @@ class Answer:
     finished: bool
     times: Times
     first_logits: np.ndarray
+    seen: Seen | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -65,7 +73,8 @@ class Answer:
 
     def __repr__(self) -> str:
         visual = f"{self.visual_tokens} visual of {self.prompt_tokens} prompt tokens"
-        return f"Answer({self.text!r}, {len(self.tokens)} tokens, {visual})"
+        seen = f"; {self.seen}" if self.seen and self.seen.shrunk else ""
+        return f"Answer({self.text!r}, {len(self.tokens)} tokens, {visual}{seen})"
 
 
 class Model(AbstractContextManager["Model"]):
@@ -86,7 +95,8 @@ class Model(AbstractContextManager["Model"]):
         ``"mrope"`` puts new tokens where Qwen2-VL does; ``"mnn"`` where MNN-LLM 3.6.1 does, some
         positions too far on (`labkit.engine.mnn_llm.passes`).
     max_pixels
-        Larger pictures are shrunk to this area; at most what the checkpoint allows.
+        Larger pictures are shrunk to this area; at most what the checkpoint allows. None takes
+        1,280 visual tokens, and 256 for a large model (`labkit.model.budget`).
     lane
         Where the engine runs; None is this interpreter.
 
@@ -104,7 +114,7 @@ class Model(AbstractContextManager["Model"]):
         precision: str = "normal",
         memory: str = "low",
         positions: str = "mrope",
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int | None = None,
         lane: Lane | None = None,
     ) -> None:
         if not {precision, memory} <= set(PRECISIONS) or positions not in ("mrope", "mnn"):
@@ -117,13 +127,10 @@ class Model(AbstractContextManager["Model"]):
             threads=threads or default_threads(), precision=precision, memory=memory
         )
         self.positions, self.lane = positions, lane
-        least, most = self.manifest.image["min_pixels"], self.manifest.image["max_pixels"]
-        self.area = {"min_pixels": least, "max_pixels": min(max_pixels, most)}
-        if max_pixels < least:
-            raise ModelError(
-                f"expected max_pixels of at least {least:,}, this model's smallest, "
-                f"received {max_pixels:,}."
-            )
+        self.budget = budget(self.manifest, max_pixels)
+        self.area = {key: getattr(self.budget, key) for key in ("min_pixels", "max_pixels")}
+        weights = [self.manifest.files[name].sha256 for name in sorted(manifest.REQUIRED)]
+        self._pace = Pace(weights, self.options, lane)
         self._engine: EngineProcess | None = None
         self._load_s = 0.0
         self._graphs: dict[str, list[dict[str, Any]]] = {}
@@ -159,49 +166,72 @@ class Model(AbstractContextManager["Model"]):
         on_text
             Called with each piece of the answer as it comes.
         on_event
-            Called with each event as `labkit.engine.worker.Worker.ask` sends it: the prompt, then
-            each token.
+            Called with each event: ``load``, ``vision`` and ``prefill``, each as it begins, with
+            its ``size``, the seconds ``expected_s`` from what this model took before (None if
+            nothing is known) and whether these may well be more (``or_more``); then the prompt and
+            each token as `labkit.engine.worker.Worker.ask` sends them. A notebook without
+            ``on_text`` and ``on_event`` shows the stages that take seconds.
 
         Raises
         ------
         ImageError, QuestionError, EngineCrashed, EngineTimeout, EngineError
             The picture or question cannot be used; the engine failed.
         """
-        question = question.strip()
-        if not question:
-            raise QuestionError("expected a question, received nothing. Try: Describe the image.")
-        if mark := MARKUP.search(question):
-            raise QuestionError(
-                f"expected plain words, received the control mark {mark.group()!r}, which would "
-                "change the prompt. Leave it out."
+        question = _checked(question, max_new_tokens)
+        rgb = None if image is None else load_rgb(image)
+        seen = None if rgb is None else self.budget.seen(rgb)
+        arrays = {} if rgb is None else {"image": self.prepare(rgb)}
+        with ExitStack() as stack:
+            if on_event is None and on_text is None and in_notebook():
+                on_event = stack.enter_context(Waiting(after_s=NOTEBOOK_S))
+
+            def pass_on(event: dict[str, Any]) -> None:
+                if event["event"] in STAGES:
+                    event |= self._pace.expected(event["event"], event["size"])
+                if on_text and event["event"] == "piece" and event["text"]:
+                    on_text(event["text"])
+                if on_event:
+                    on_event(event)
+
+            said = self._loaded_engine(pass_on, seen).request(
+                "ask",
+                arrays,
+                on_event=pass_on,
+                question=question,
+                image_pad=self.manifest.image_pad,
+                stop=self.manifest.stop,
+                max_new_tokens=max_new_tokens,
+                positions=self.positions,
             )
-        if max_new_tokens < 1:
-            raise QuestionError(f"expected max_new_tokens of at least 1, received {max_new_tokens}")
-        arrays = {} if image is None else {"image": self.prepare(image)}
-        engine = self.engine
-        if not self._load_s:
-            loaded = engine.request("load_chat", directory=str(self.folder), **self.options)
-            self._load_s = loaded["load_s"]
-
-        def pass_on(event: dict[str, Any]) -> None:
-            if on_text and event["event"] == "piece" and event["text"]:
-                on_text(event["text"])
-            if on_event:
-                on_event(event)
-
-        said = engine.request(
-            "ask",
-            arrays,
-            on_event=pass_on,
-            question=question,
-            image_pad=self.manifest.image_pad,
-            stop=self.manifest.stop,
-            max_new_tokens=max_new_tokens,
-            positions=self.positions,
-        )
         times = Times(load_s=self._load_s, **said.pop("times"))
         tokens, prompt = (tuple(said.pop(ids)) for ids in ("tokens", "prompt"))
-        return Answer(tokens=tokens, prompt=prompt, times=times, **said)
+        if seen:
+            self._pace.keep("vision", 4 * seen.visual_tokens, times.vision_s)
+        self._pace.keep("prefill", len(prompt), times.prefill_s)
+        return Answer(tokens=tokens, prompt=prompt, times=times, seen=seen, **said)
+
+    def _loaded_engine(
+        self, tell: Callable[[dict[str, Any]], None], seen: Seen | None
+    ) -> EngineProcess:
+        """The engine with the model; the pace of a large one's tower is known, too, then."""
+        engine = self.engine
+        if self._load_s:
+            return engine
+        tell({"event": "load", "size": 1})
+        loaded = engine.request("load_chat", directory=str(self.folder), **self.options)
+        self._load_s = loaded["load_s"]
+        self._pace.keep("load", 1, self._load_s)
+        if (
+            seen
+            and is_large(self.manifest)
+            and engine.lane.may_be_timed
+            and not self._pace.knows("vision")
+            and seen.height * seen.width > 4 * SAMPLE**2
+        ):
+            sample = self.prepare(np.zeros((SAMPLE, SAMPLE, 3), np.uint8))
+            taken = engine.request("look", {"image": sample})
+            self._pace.keep("vision", math.prod(grid(sample)), taken["vision_s"])
+        return engine
 
     def prepare(self, image: ImageLike) -> np.ndarray:
         """A picture at the size at which this model looks at it: (height, width, 3) uint8."""
@@ -236,3 +266,17 @@ class Model(AbstractContextManager["Model"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _checked(question: str, max_new_tokens: int) -> str:
+    question = question.strip()
+    if not question:
+        raise QuestionError("expected a question, received nothing. Try: Describe the image.")
+    if mark := MARKUP.search(question):
+        raise QuestionError(
+            f"expected plain words, received the control mark {mark.group()!r}, which would "
+            "change the prompt. Leave it out."
+        )
+    if max_new_tokens < 1:
+        raise QuestionError(f"expected max_new_tokens of at least 1, received {max_new_tokens}")
+    return question

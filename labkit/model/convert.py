@@ -1,16 +1,18 @@
 """Conversion of a Qwen2-VL checkpoint to MNN, as planned.
 
-The exporter writes ONNX graphs without weights, MNN's converter turns them into its own,
-and the weights are quantised block by block from file to file (`labkit.model.lean`). All of
-it happens in a temporary folder beside the result, which gets its name only when it is whole.
+The exporter writes ONNX in float32, MNN's converter turns that into graphs, and the
+weights are quantised block by block. All of it happens in a temporary folder beside
+the result, which gets its name only when it is whole.
 """
 
+import errno
 import json
 import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace as replace_field
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 
 from labkit.base import command, files, hardware, paths
 from labkit.base.command import Stage, Stages
-from labkit.base.errors import ConversionError
+from labkit.base.errors import CommandFailed, ConversionError, EngineCrashed, EngineError
 from labkit.base.records import to_json
 from labkit.model import checkpoints, manifest
 from labkit.model.checkpoints import Checkpoint
@@ -28,6 +30,8 @@ from labkit.model.plan import STAGES, ConversionPlan
 
 Check = Callable[[Path, Checkpoint], dict[str, Any]]
 PACKAGES = ("mnn", "llmexport", "torch", "transformers", "onnx")
+FULL_BYTES = 2**20
+"""A disk with no more than this is full: a file system keeps the last blocks for itself."""
 LEFTOVERS = ("llm.mnn.json", "export_args.json", ".export.log")
 """A dump of the graph, paths of this machine, the exporter's own log."""
 
@@ -70,6 +74,7 @@ def convert(
     names = [name for _, name in STAGES] + ["parity"] * (check is not None)
     with (
         files.new_folder(plan.out, replace=replace) as model,
+        _full_disk_named(plan, model),
         command.memory(os.getpid()) as readings,
     ):
         stages, begun = Stages(names, on_stage, readings), time.perf_counter()
@@ -86,6 +91,30 @@ def convert(
         result = replace_field(result, peak_bytes=max(readings, default=None))
         manifest.write(model, result)
     return result
+
+
+@contextmanager
+def _full_disk_named(plan: ConversionPlan, model: Path) -> Iterator[None]:
+    """What fails because nothing more can be written says so, however it failed.
+
+    MNN writes on without a word, and what it wrote then crashes whoever reads it.
+    """
+    begun = hardware.free_disk_bytes(model) or 0
+    try:
+        yield
+    except (CommandFailed, EngineCrashed, EngineError, OSError) as error:
+        free = hardware.free_disk_bytes(model)
+        full = os.strerror(errno.ENOSPC) in str(error)
+        if not full and (free is None or free > FULL_BYTES):
+            raise
+        needed, before, now = (
+            f"{size / 1e6:,.0f} MB" for size in (plan.disk_bytes, begun, free or 0)
+        )
+        raise ConversionError(
+            f"the disk is full: converting {plan.checkpoint.name} takes about {needed} at "
+            f"{plan.out.parent}; {before} were free there when it began, {now} when it failed. "
+            "Nothing is left behind. `labkit clean` frees some, or choose another disk with --out."
+        ) from error
 
 
 def _export(plan: ConversionPlan, model: Path, stages: Stages) -> None:

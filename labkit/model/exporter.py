@@ -10,6 +10,7 @@ transformers is told not to load code.
 """
 
 import argparse
+import errno
 import importlib.util
 import ipaddress
 import os
@@ -20,6 +21,8 @@ import time
 import types
 from pathlib import Path
 from typing import Any
+
+from labkit.engine.graph import weights_bytes
 
 PARENT = "LABKIT_PARENT"
 CONNECTS = ("socket.connect", "socket.sendto", "socket.sendmsg")
@@ -91,6 +94,22 @@ def _llmexport() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
+def require_whole(folder: Path) -> None:
+    """Refuse weights that were cut short: MNN's converter does not notice when the disk is full.
+
+    Raises
+    ------
+    OSError
+        With ``ENOSPC``, if a file of weights ends before what its graph reads from it.
+    """
+    for name in ("llm.mnn", "visual.mnn"):
+        file = folder / f"{name}.weight"
+        needed, written = weights_bytes(str(folder / name)), file.stat().st_size
+        if written < needed:
+            words = f"{written:,} of {needed:,} bytes were written, {os.strerror(errno.ENOSPC)}"
+            raise OSError(errno.ENOSPC, words, str(file))
+
+
 def _end_with(parent: int) -> None:
     """End with the process that started this one, which else would hold memory for minutes."""
     while os.getppid() == parent:
@@ -117,6 +136,7 @@ def main() -> None:
     llmexport.build_args(parser)
     options = parser.parse_args()
     llmexport.LlmExporter(options).export(options.export)
+    require_whole(Path(options.dst_path))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,11 @@ NAMES = re.compile(r"twin:2b(?:/([1-9]\d?))?")
 WORDS = "model.embed_tokens.weight"
 LAYERS = {"model.layers": 28, "visual.blocks": 32}
 DIMENSIONS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+PICTURE = "preprocessor_config.json"
 RESIDUAL = ("attn.proj.weight", "mlp.fc2.weight", "o_proj.weight", "down_proj.weight")
 
 
-def cached(name: str, *, on_step: Callable[..., None] | None = None) -> Path:
+def cached(name: str, *, on_step: Callable[[int, int], None] | None = None) -> Path:
     """The folder of a twin in the cache; written if it is not there yet.
 
     Parameters
@@ -30,7 +31,7 @@ def cached(name: str, *, on_step: Callable[..., None] | None = None) -> Path:
     name
         ``"twin:2b"``, or ``"twin:2b/8"`` with one layer in eight, every width kept.
     on_step
-        Called with how many files are written, of how many, and the last one's name.
+        Called with how many files are written, of how many.
 
     Raises
     ------
@@ -46,19 +47,14 @@ def cached(name: str, *, on_step: Callable[..., None] | None = None) -> Path:
             f"expected twin:2b, or twin:2b/N with N up to {most} for one layer in N, "
             f"received {name!r}."
         )
-    folder = place(share)
+    folder = paths.cache_dir() / "twins" / f"2b-{share}"
     if not folder.is_dir():
         with files.new_folder(folder) as half:
             _write(half, share, on_step)
     return folder
 
 
-def place(share: int) -> Path:
-    """Where the twin with one layer in ``share`` stands, or will."""
-    return paths.cache_dir() / "twins" / f"2b-{share}"
-
-
-def _write(folder: Path, share: int, on_step: Callable[..., None] | None) -> None:
+def _write(folder: Path, share: int, on_step: Callable[[int, int], None] | None) -> None:
     """A file for each layer, one file in memory at a time; the embedded checkpoint's words."""
     from safetensors.torch import save_file
 
@@ -67,6 +63,8 @@ def _write(folder: Path, share: int, on_step: Callable[..., None] | None) -> Non
         if file.suffix in {".json", ".txt", ".jinja"}:
             shutil.copy(file, folder)
     depth = {place: count // share for place, count in LAYERS.items()}
+    picture = json.loads((source / PICTURE).read_text(encoding="utf-8"))
+    files.write(folder / PICTURE, json.dumps(picture | DIMENSIONS["picture"], indent=1) + "\n")
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     known_words, layers = config["text_config"]["vocab_size"], depth["model.layers"]
     counts = {"num_hidden_layers": layers, "layer_types": ["full_attention"] * layers}
@@ -87,7 +85,7 @@ def _write(folder: Path, share: int, on_step: Callable[..., None] | None) -> Non
         save_file(tensors, folder / f"{part}.safetensors")
         where |= dict.fromkeys(shapes, f"{part}.safetensors")
         if on_step:
-            on_step(number, len(parts), part)
+            on_step(number, len(parts))
     index = {"metadata": {}, "weight_map": where}
     files.write(folder / "model.safetensors.index.json", json.dumps(index))
 

@@ -4,6 +4,7 @@ for a model.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -28,6 +29,7 @@ from labkit.base.errors import CommandFailed, ConversionError, ModelError
 from labkit.model import manifest
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.convert import LEFTOVERS, convert
+from labkit.model.exporter import require_whole
 from labkit.model.plan import BITS, BLOCKS, MEANING, STAGES, ConversionPlan
 from labkit.proof import parity
 from labkit.proof.parity import Parity, StageParity
@@ -47,7 +49,7 @@ for line in {SAID!r}:
         print("x", line, "y", flush=True)
 for name in {[*manifest.REQUIRED, *LEFTOVERS]!r}:
     if name != left_out:
-        (folder / name).write_text('{{"tokenizer_file": "tokenizer.mtok"}}')
+        (folder / name).write_text("{{}}")
 print("last words")
 sys.exit(code)
 """
@@ -262,6 +264,61 @@ def test_an_exporter_that_fails_leaves_nothing(
     with pytest.raises(CommandFailed, match=r"exit code 3(?s:.*)last words"):
         convert(plan)
     assert left(plan.out.parent) == []
+
+
+FULL = "OSError: [Errno 28] No space left on device: 'llm.mnn.weight'"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        (f"import sys; print({FULL!r}); sys.exit(1)\n", GIB),  # Python's own writes
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n", 4096),  # MNN's
+    ],
+)
+def test_a_disk_that_fills_up_is_told(
+    plan: ConversionPlan,
+    exporter: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    failure: tuple[str, int],
+) -> None:
+    (first, free), begun = failure, tmp_path / "begun"
+    exporter(first=f"open({str(begun)!r}, 'w').close()\n{first}")
+
+    def usage(_: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=free if begun.exists() else 2 * GIB)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    with pytest.raises(
+        ConversionError, match=r"^the disk is full: .* takes about 103 MB .* 2,147 MB were free"
+    ):
+        convert(plan)
+    assert left(plan.out.parent) == []
+
+
+def test_a_crash_with_room_on_the_disk_is_a_crash(
+    plan: ConversionPlan, exporter: Callable[..., None]
+) -> None:
+    exporter(first="import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n")
+    with pytest.raises(CommandFailed, match="killed by SIGSEGV"):
+        convert(plan)
+
+
+@pytest.mark.parametrize("name", ["llm.mnn", "visual.mnn"])
+def test_weights_that_were_cut_short_are_noticed_by_their_graph(
+    mini_folder: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(mini_folder, tmp_path / "model")
+    require_whole(tmp_path / "model")
+    weights = tmp_path / "model" / f"{name}.weight"
+    size = weights.stat().st_size
+    os.truncate(weights, size - 1)
+    words = f"{size - 1:,} of {size:,} bytes were written, No space left on device"
+    with pytest.raises(OSError, match=words) as failure:
+        require_whole(tmp_path / "model")
+    assert failure.value.errno == errno.ENOSPC
+    assert failure.value.filename == str(weights)
 
 
 def test_an_exporter_that_leaves_something_out(

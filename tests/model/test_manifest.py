@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
     for name in manifest.REQUIRED:
-        (folder / name).write_text(f'{{"this": "{name}", "tokenizer_file": "tokenizer.mtok"}}')
+        (folder / name).write_text(f'{{"this": "stands for {name}"}}')
     manifest.write(
         folder,
         Manifest(
