@@ -14,7 +14,7 @@ import platformdirs
 from labkit.base.errors import FolderError
 
 KINDS = {
-    "cache": "converted models and compiled helpers; made again when needed (seconds to minutes)",
+    "cache": "downloads, converted models, compiled helpers; made again when needed",
     "progress": "which exercises you solved; cannot be made again",
     "results": "measurements and reports that you asked for; cannot be made again",
 }

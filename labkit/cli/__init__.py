@@ -20,6 +20,7 @@ COMMANDS = {
         "pictures and arrays",
     },
     "converting": {
+        "fetch": "show the checkpoints and models that there are, or bring one here",
         "convert": "convert a Qwen2-VL checkpoint to MNN",
         "verify": "check every file of a converted model against its SHA-256",
         "parity": "compare a converted model with its original, stage by stage",

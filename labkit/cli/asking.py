@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from labkit.cli.shared import say, show
+from labkit.cli.shared import resolved, say, show
 
 if TYPE_CHECKING:
     from labkit.model.budget import Seen
@@ -48,6 +48,8 @@ def ask(
         open_model(model, threads=threads, max_pixels=max_pixels, on_stage=say) as opened,
         Waiting() as waiting,
     ):
+        if caveat := opened.manifest.caveat:
+            print(caveat, file=sys.stderr)
         answer = opened.ask(
             image,
             question,
@@ -118,7 +120,6 @@ def probe(
     """
     from labkit.inside import probe_files
     from labkit.inside.probes import Probe
-    from labkit.model import checkpoints
     from labkit.proof.ready import open_model
 
     layers = sorted({layer for layer, _ in heads}) or None
@@ -135,7 +136,7 @@ def probe(
         if reference:
             from labkit.inside.reference import Reference
 
-            original = Reference(checkpoints.resolve(checkpoint))
+            original = Reference(resolved(checkpoint))
             beside = original.look(look.pixels, layers=layers), reading and original.read(reading)
         answer = reading and reading.answer
         about = {"model": look.name, "question": question, "answer": answer}

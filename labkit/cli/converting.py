@@ -1,4 +1,4 @@
-"""``labkit convert``, ``verify``, ``parity``, ``eval``: to MNN, and whether it is the same."""
+"""``labkit fetch``, ``convert``, ``verify``, ``parity``, ``eval``: to MNN, and is it the same."""
 
 import sys
 import time
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from labkit.cli.shared import say, show
-from labkit.model import checkpoints
+from labkit.base.errors import CheckpointError
+from labkit.cli.shared import progress, resolved, say, show
 from labkit.model.plan import BITS, BLOCKS, MEANING, ConversionPlan
 
 
@@ -24,6 +24,58 @@ Choices = Annotated[Any, {f"--{name.replace('_', '-')}": _settings(name) for nam
 """An option for each choice that a plan has, with the plan's own default."""
 
 
+def fetch(name: str | None = None, *, yes: bool = False) -> int:
+    """Show what there is, or bring one of it here and check every byte.
+
+    Parameters
+    ----------
+    name
+        of the catalogue, which is shown without a name; or the hub id of a Qwen2-VL
+    yes
+        do not ask before a download
+
+    Notes
+    -----
+    A download says its size and licence first, goes on where it was interrupted, needs no account,
+    and is compared with the hub's hashes. HF_ENDPOINT names a mirror, HTTPS_PROXY a proxy.
+    """
+    from labkit.model import checkpoints
+    from labkit.model.fetch import catalogue
+
+    if name is None:
+        print(catalogue())
+        return 0
+    if hub_id := checkpoints.named_on_hub(name):
+        from labkit.model import hub
+
+        offer = hub.kept(hub_id) or hub.look(hub_id)
+        print(offer)
+        if offer.missing_bytes and not yes and not _agreed():
+            return 1
+        with progress("files") as on_step:
+            folder = hub.take(offer, on_step=on_step)
+        if offer.converted:
+            print(f"{folder}: whole. Ask it: labkit ask PICTURE QUESTION --model {name}")
+            return 0
+    checkpoint = resolved(name)
+    print(
+        f"{checkpoint.folder}: whole, {checkpoint.parameters:,} parameters, {checkpoint.dtype}. "
+        f"Convert it: labkit convert {name} --out DIR"
+    )
+    return 0
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise CheckpointError(
+            "expected a yes before the download, found no terminal to ask at. Add --yes"
+        )
+    if input("Download it? [y/N] ").strip().lower() in {"y", "yes"}:
+        return True
+    print("nothing was downloaded")
+    return False
+
+
 def convert(
     checkpoint: str,
     *,
@@ -38,7 +90,7 @@ def convert(
     Parameters
     ----------
     checkpoint
-        'mini', a folder, or a hub id such as Qwen/Qwen2-VL-2B-Instruct (is downloaded)
+        a folder, or a name as `labkit fetch` shows them, such as mini or qwen2-vl-2b
     out : DIR
         folder of the converted model; must not exist yet
     replace
@@ -54,7 +106,7 @@ def convert(
     from labkit.proof.parity import Parity
     from labkit.proof.ready import convert_checked
 
-    plan = ConversionPlan(checkpoint=checkpoints.resolve(checkpoint), out=out, **choices)
+    plan = ConversionPlan(checkpoint=resolved(checkpoint), out=out, **choices)
     print(plan)
     if dry_run:
         return
@@ -109,7 +161,7 @@ def parity(model: Sequence[Path], *, layers: bool = False, checkpoint: str = "mi
     from labkit.proof.heads import compare_layers, layers_table
     from labkit.proof.parity import compare
 
-    original = checkpoints.resolve(checkpoint)
+    original = resolved(checkpoint)
     if layers:
         print(layers_table(compare_layers(model, original)))
         return 0
@@ -151,7 +203,7 @@ def eval(  # noqa: A001 - named as the command
     if engine != "mnn":
         from labkit.inside.reference import Reference
 
-        reference = Reference(checkpoints.resolve(checkpoint))
+        reference = Reference(resolved(checkpoint))
         bar = tqdm(cases, "transformers", unit=" scenes")
         scores.append(evaluate.score_reference(reference, bar))
     if engine != "transformers":

@@ -3,7 +3,10 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+if TYPE_CHECKING:
+    from labkit.model.checkpoints import Checkpoint
 
 Level = Annotated[str, ("low", "normal", "high")]
 LaneName = Annotated[str, ("native", "emulated")]
@@ -40,12 +43,22 @@ def say(words: object) -> None:
     tqdm.write(f"  {words}", file=sys.stderr)
 
 
+def resolved(source: str) -> "Checkpoint":
+    """The checkpoint of a name; a bar shows what has to be written or downloaded for it."""
+    from labkit.model import checkpoints
+
+    with progress("files", delay=0.5) as on_step:
+        return checkpoints.resolve(source, on_step=on_step)
+
+
 @contextmanager
-def progress(unit: str) -> Iterator[Callable[..., None]]:
-    """Show a bar on stderr; the block moves it with ``on_step(done, total, what)``."""
+def progress(unit: str, delay: float = 0) -> Iterator[Callable[..., None]]:
+    """Show a bar on stderr, after some seconds; the block moves it with ``on_step(done, total,
+    what)``.
+    """
     from tqdm import tqdm
 
-    with tqdm(unit=f" {unit}") as bar:
+    with tqdm(unit=f" {unit}", delay=delay) as bar:
 
         def on_step(done: int, total: int, what: str = "") -> None:
             bar.total = total

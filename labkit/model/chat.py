@@ -129,7 +129,7 @@ class Model(AbstractContextManager["Model"]):
         self.positions, self.lane = positions, lane
         self.budget = budget(self.manifest, max_pixels)
         self.area = {key: getattr(self.budget, key) for key in ("min_pixels", "max_pixels")}
-        weights = [self.manifest.files[name].sha256 for name in sorted(manifest.REQUIRED)]
+        weights = sorted((name, file.sha256) for name, file in self.manifest.files.items())
         self._pace = Pace(weights, self.options, lane)
         self._engine: EngineProcess | None = None
         self._load_s = 0.0

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections import ChainMap, Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from labkit.base.data import frozen
 from labkit.base.errors import CheckpointError
 
 MINI, TWIN = "mini", "twin:"
+ALIASES = {"qwen2-vl-2b": "Qwen/Qwen2-VL-2B-Instruct"}
 HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
 FLOATS = {"F16", "BF16", "F32"}
 INDEX = "model.safetensors.index.json"
@@ -46,15 +48,17 @@ class Checkpoint:
         return int(self.config["image_token_id"])
 
 
-def resolve(source: str | Path) -> Checkpoint:
+def resolve(source: str | Path, *, on_step: Callable[..., None] | None = None) -> Checkpoint:
     """Find a checkpoint and look whether it is whole.
 
     Parameters
     ----------
     source
         ``"mini"`` for the embedded one, ``"twin:2b"`` for one of the real dimensions with random
-        weights (`labkit.model.twin`), a folder, or a hub id such as
-        ``"Qwen/Qwen2-VL-2B-Instruct"``, which is downloaded (resumed if it was begun).
+        weights (`labkit.model.twin`), a folder, or a hub id or one of `ALIASES`, such as
+        ``"qwen2-vl-2b"``, which is downloaded at first use (`labkit.model.hub`).
+    on_step
+        Called with how many files are written or downloaded, of how many, and the last one's name.
 
     Raises
     ------
@@ -66,33 +70,32 @@ def resolve(source: str | Path) -> Checkpoint:
     if str(source).startswith(TWIN):
         from labkit.model import twin
 
-        return inspect(twin.cached(str(source)), name=str(source))
+        return inspect(twin.cached(str(source), on_step=on_step), name=str(source))
     folder = Path(source).expanduser()
     if folder.is_dir():
         return inspect(folder, name=folder.resolve().name)
-    if isinstance(source, str) and HUB_ID.match(source) and not folder.exists():
-        return inspect(_download(source), name=source)
+    if hub_id := named_on_hub(source):
+        from labkit.model import hub
+
+        kept = hub.kept(hub_id)
+        offer = kept or hub.look(hub_id)
+        if offer.converted:
+            raise CheckpointError(
+                f"expected a checkpoint, found a model that others converted under {hub_id}. "
+                f"Type: labkit fetch {hub_id}, labkit ask PICTURE QUESTION --model {hub_id}"
+            )
+        return inspect(offer.folder if kept else hub.take(offer, on_step=on_step), name=hub_id)
     raise CheckpointError(
-        "expected 'mini', 'twin:2b', a folder, or a hub id like 'Qwen/Qwen2-VL-2B-Instruct', "
-        f"received {str(source)!r}, which is none of them."
+        f"expected 'mini', 'twin:2b', {', '.join(map(repr, ALIASES))}, a folder, or a hub id like "
+        f"'Qwen/Qwen2-VL-2B-Instruct', received {str(source)!r}, which is none of them."
     )
 
 
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    where = paths.cache_dir() / "hub"
-    try:
-        return Path(snapshot_download(hub_id, cache_dir=where, allow_patterns=list(WANTED)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"could not download {hub_id}: {type(error).__name__}: {str(error).splitlines()[0]}\n"
-            f"Check the name and the network; what has come is kept in {where}, and the same "
-            "command goes on from there. "
-            "Without a network, use 'mini', or copy the checkpoint's folder to this machine and "
-            "give its path."
-        ) from error
+def named_on_hub(source: str | Path) -> str | None:
+    """The hub id that a name stands for; None for every other name, and where a file has it."""
+    if not isinstance(source, str) or Path(source).expanduser().exists():
+        return None
+    return ALIASES.get(source) or (source if HUB_ID.match(source) else None)
 
 
 def inspect(folder: Path, *, name: str | None = None) -> Checkpoint:
@@ -103,14 +106,13 @@ def inspect(folder: Path, *, name: str | None = None) -> Checkpoint:
     CheckpointError
         If anything that a conversion needs is missing, damaged or of another kind.
     """
-    config, stop = _configuration(folder)
+    config, stop = configuration(folder)
     if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
         raise CheckpointError(
             f"expected a tokenizer (tokenizer.json, or vocab.json and merges.txt) in {folder}, "
             "found none."
         )
-    picture = _json(folder, "preprocessor_config.json")
-    size = picture.get("size") or {}
+    least, most = picture_bounds(_json(folder, "preprocessor_config.json"))
     content = tensors(folder)
     kinds = Counter(kind for kind, _ in content.values())
     if wrong := sorted(kinds.keys() - FLOATS):
@@ -130,14 +132,29 @@ def inspect(folder: Path, *, name: str | None = None) -> Checkpoint:
         dtype=kinds.most_common(1)[0][0],
         parameters=sum(count for _, count in content.values()),
         weights_bytes=sum(file.stat().st_size for file in weight_files(folder)),
-        min_pixels=int(picture.get("min_pixels") or size.get("shortest_edge") or 3136),
-        max_pixels=int(picture.get("max_pixels") or size.get("longest_edge") or 12845056),
+        min_pixels=least,
+        max_pixels=most,
         stop=stop,
     )
 
 
-def _configuration(folder: Path) -> tuple[dict[str, Any], tuple[int, ...]]:
-    """A Qwen2-VL's ``config.json``, and the tokens that end an answer."""
+def picture_bounds(picture: dict[str, Any]) -> tuple[int, int]:
+    """The least and most pixels of a picture, from ``preprocessor_config.json``'s content."""
+    size = picture.get("size") or {}
+    return (
+        int(picture.get("min_pixels") or size.get("shortest_edge") or 3136),
+        int(picture.get("max_pixels") or size.get("longest_edge") or 12845056),
+    )
+
+
+def configuration(folder: Path) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """A Qwen2-VL's ``config.json``, and the tokens that end an answer.
+
+    Raises
+    ------
+    CheckpointError
+        If it is another model's, or asks for what labkit does not do.
+    """
     path, config = folder / "config.json", _json(folder, "config.json")
     if config.get("model_type") != "qwen2_vl":
         raise CheckpointError(

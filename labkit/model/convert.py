@@ -1,8 +1,8 @@
 """Conversion of a Qwen2-VL checkpoint to MNN, as planned.
 
-The exporter writes ONNX in float32, MNN's converter turns that into graphs, and the
-weights are quantised block by block. All of it happens in a temporary folder beside
-the result, which gets its name only when it is whole.
+The exporter writes ONNX graphs without weights, MNN's converter turns them into its own,
+and the weights are quantised block by block from file to file (`labkit.model.lean`). All of
+it happens in a temporary folder beside the result, which gets its name only when it is whole.
 """
 
 import errno

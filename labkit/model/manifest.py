@@ -9,7 +9,7 @@ from labkit.base import files
 from labkit.base.data import frozen
 from labkit.base.errors import ModelError
 from labkit.base.records import from_json, to_json
-from labkit.model.checkpoints import file_sha256, leads_out
+from labkit.model.checkpoints import TWIN, file_sha256, leads_out
 
 NAME = "labkit.json"
 SCHEMA: Final = 1
@@ -24,6 +24,8 @@ REQUIRED = (
 )
 PATHS = re.compile(r".*_(model|weight|file|path|dir|config)")
 """The keys under which MNN-LLM's configuration names files and folders."""
+
+CONVERTED = "converted by others, no parity: nobody here compared it with its original"
 
 
 @frozen
@@ -59,6 +61,13 @@ class Manifest:
         """What weights are by ``"weight_bits"`` or ``"vision_bits"``: ``"int4"``, ``"float16"``."""
         bits = self.options[option]
         return "float16" if bits == 16 else f"int{bits}"
+
+    @property
+    def caveat(self) -> str:
+        """What to know before its words are believed; empty where there is nothing."""
+        if self.source["name"].startswith(TWIN):
+            return "a twin with random weights: its words are noise"
+        return CONVERTED if self.source.get("converted") else ""
 
 
 def describe_files(folder: Path) -> dict[str, File]:
@@ -101,13 +110,24 @@ def read(folder: Path) -> Manifest:
     require_inside(folder, manifest.files)
     sizes = {p.name: p.stat().st_size for p in folder.iterdir() if p.is_file()}
     amiss = {name for name, file in manifest.files.items() if sizes.get(name) != file.bytes}
-    amiss |= set(REQUIRED) - manifest.files.keys()
+    amiss |= required(folder) - manifest.files.keys()
     if amiss:
         raise ModelError(
             f"the model in {folder} is not whole: {', '.join(sorted(amiss))} missing or of another "
             "size. Convert the checkpoint again."
         )
     return manifest
+
+
+def tokenizer(folder: Path) -> str:
+    """The name of the file that MNN-LLM reads as tokenizer."""
+    return str(_configuration(folder, "config.json").get("tokenizer_file", "tokenizer.txt"))
+
+
+def required(folder: Path) -> set[str]:
+    """The files without which MNN-LLM cannot open a model; which tokenizer, the model says."""
+    own = tokenizer(folder) if (folder / "config.json").is_file() else REQUIRED[-1]
+    return {*REQUIRED[:-1], own}
 
 
 def require_inside(folder: Path, names: Iterable[str] = ()) -> None:

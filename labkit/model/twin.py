@@ -23,7 +23,7 @@ PICTURE = "preprocessor_config.json"
 RESIDUAL = ("attn.proj.weight", "mlp.fc2.weight", "o_proj.weight", "down_proj.weight")
 
 
-def cached(name: str, *, on_step: Callable[[int, int], None] | None = None) -> Path:
+def cached(name: str, *, on_step: Callable[..., None] | None = None) -> Path:
     """The folder of a twin in the cache; written if it is not there yet.
 
     Parameters
@@ -31,7 +31,7 @@ def cached(name: str, *, on_step: Callable[[int, int], None] | None = None) -> P
     name
         ``"twin:2b"``, or ``"twin:2b/8"`` with one layer in eight, every width kept.
     on_step
-        Called with how many files are written, of how many.
+        Called with how many files are written, of how many, and the last one's name.
 
     Raises
     ------
@@ -47,14 +47,19 @@ def cached(name: str, *, on_step: Callable[[int, int], None] | None = None) -> P
             f"expected twin:2b, or twin:2b/N with N up to {most} for one layer in N, "
             f"received {name!r}."
         )
-    folder = paths.cache_dir() / "twins" / f"2b-{share}"
+    folder = place(share)
     if not folder.is_dir():
         with files.new_folder(folder) as half:
             _write(half, share, on_step)
     return folder
 
 
-def _write(folder: Path, share: int, on_step: Callable[[int, int], None] | None) -> None:
+def place(share: int) -> Path:
+    """Where the twin with one layer in ``share`` stands, or will."""
+    return paths.cache_dir() / "twins" / f"2b-{share}"
+
+
+def _write(folder: Path, share: int, on_step: Callable[..., None] | None) -> None:
     """A file for each layer, one file in memory at a time; the embedded checkpoint's words."""
     from safetensors.torch import save_file
 
@@ -85,7 +90,7 @@ def _write(folder: Path, share: int, on_step: Callable[[int, int], None] | None)
         save_file(tensors, folder / f"{part}.safetensors")
         where |= dict.fromkeys(shapes, f"{part}.safetensors")
         if on_step:
-            on_step(number, len(parts))
+            on_step(number, len(parts), part)
     index = {"metadata": {}, "weight_map": where}
     files.write(folder / "model.safetensors.index.json", json.dumps(index))
 

@@ -14,7 +14,7 @@ from typing import Any
 from labkit.base import paths
 from labkit.base.command import OnStage
 from labkit.base.errors import ModelError
-from labkit.model import checkpoints, manifest
+from labkit.model import checkpoints, hub, manifest
 from labkit.model.chat import Answer, Model
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.convert import convert
@@ -77,10 +77,30 @@ def cached(
 
 
 def folder_of(source: str | Path = checkpoints.MINI, on_stage: OnStage = None) -> Path:
-    """The folder of a converted model: ``"mini"`` is the embedded checkpoint, converted once and
-    kept in the cache.
+    """The folder of a converted model.
+
+    Parameters
+    ----------
+    source
+        A folder; or ``"mini"``, ``"twin:2b"`` or a checkpoint that was fetched, which is converted
+        once and kept in the cache; or a model that was fetched, converted by others.
+    on_stage
+        Called after each stage, if a conversion is needed.
+
+    Raises
+    ------
+    ModelError
+        If it is to be fetched first.
     """
-    return cached(on_stage=on_stage) if str(source) == checkpoints.MINI else Path(source)
+    name = str(source)
+    if name == checkpoints.MINI or name.startswith(checkpoints.TWIN):
+        return cached(name, on_stage=on_stage)
+    offer = (hub_id := checkpoints.named_on_hub(source)) and hub.kept(hub_id)
+    if offer:
+        return offer.folder if offer.converted else cached(name, on_stage=on_stage)
+    if name in checkpoints.ALIASES and not Path(source).exists():
+        raise ModelError(f"{name} is not here yet. Bring it here: labkit fetch {name}")
+    return Path(source)
 
 
 def open_model(

@@ -61,7 +61,7 @@ def helped(capsys: Captured, *argv: str) -> str:
 
 def test_help_names_every_command_with_a_line_about_it(capsys: Captured) -> None:
     said = helped(capsys)
-    assert len(COMMANDS) == 15
+    assert len(COMMANDS) == 16
     for summaries in cli.COMMANDS.values():
         for name, summary in summaries.items():
             assert f" {name} {summary}" in said
@@ -257,7 +257,7 @@ def test_convert_refuses_what_is_there_and_what_is_none(
     assert cli.main(["convert", "mini", "--out", str(copy)]) == 1
     assert "replace it with --replace" in capsys.readouterr().err
     assert cli.main(["convert", str(tmp_path / "nothing"), "--out", str(tmp_path / "x")]) == 1
-    assert "a folder, or a hub id" in capsys.readouterr().err
+    assert "expected 'mini', 'twin:2b', 'qwen2-vl-2b', a folder" in capsys.readouterr().err
 
 
 def test_convert_tells_its_stages_and_what_to_do_next(

@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
     for name in manifest.REQUIRED:
-        (folder / name).write_text(f'{{"this": "stands for {name}"}}')
+        (folder / name).write_text(f'{{"this": "{name}", "tokenizer_file": "tokenizer.mtok"}}')
     manifest.write(
         folder,
         Manifest(
