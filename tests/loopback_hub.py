@@ -98,6 +98,8 @@ class LoopbackHub(AbstractContextManager["LoopbackHub"]):
                 content = hub.files[name]
                 first = int(self.headers.get("Range", "bytes=0-")[6:].partition("-")[0])
                 headers = {"ETag": f'"{hub.digest(name)}"', "X-Repo-Commit": REVISION}
+                if name.endswith(LARGE):  # offers another protocol as well, which it does not speak
+                    headers |= {"X-Xet-Hash": "0" * 64, "X-Xet-Refresh-Route": f"{hub.url}/xet"}
                 self._head(
                     206 if first else 200, headers | {"Content-Length": str(len(content) - first)}
                 )

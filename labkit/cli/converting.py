@@ -52,8 +52,12 @@ def fetch(name: str | None = None, *, yes: bool = False) -> int:
         print(offer)
         if offer.missing_bytes and not yes and not _agreed():
             return 1
-        with progress("files") as on_step:
-            folder = hub.take(offer, on_step=on_step)
+        try:
+            with progress("files") as on_step:
+                folder = hub.take(offer, on_step=on_step)
+        except KeyboardInterrupt:
+            say("what has come is kept apart; the same command goes on from there")
+            raise
         if offer.converted:
             print(f"{folder}: whole. Ask it: labkit ask PICTURE QUESTION --model {name}")
             return 0

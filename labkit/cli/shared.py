@@ -12,7 +12,7 @@ Level = Annotated[str, ("low", "normal", "high")]
 LaneName = Annotated[str, ("native", "emulated")]
 
 WORDS = {
-    "model": ("folder of a converted model (default: the embedded one)", "DIR"),
+    "model": ("a converted model's folder, or a name of `labkit fetch` (default: mini)", "MODEL"),
     "threads": ("CPU threads (default: up to four)", ""),
     "max_pixels": (
         (

@@ -16,14 +16,14 @@ def catalogue() -> Table:
     rows: list[tuple[object, ...]] = [("mini", "trained for this lab", weights, mini, "apache-2.0")]
     for name, hub_id in checkpoints.ALIASES.items():
         offer = offers.pop(hub_id, None)
-        where = offer.folder if offer else f"not here: labkit fetch {name}"
+        where = hub.place(hub_id) if offer else f"not here: labkit fetch {name}"
         rows.append((name, f"the real one: {hub_id}", REAL, where, "apache-2.0"))
     where = whole if whole.is_dir() else "not here: labkit fetch twin:2b"
     rows.append(("twin:2b", "of its size, random weights: its words are noise", REAL, where, "-"))
     rows.append(("twin:2b/N", "the same, one layer in N", "0.7 GB and more", "", "-"))
     for hub_id, offer in offers.items():
         kind = "converted by others, no parity" if offer.converted else "a checkpoint"
-        rows.append((hub_id, kind, hub.size(offer.total_bytes), offer.folder, offer.licence))
+        rows.append((hub_id, kind, hub.size(offer.total_bytes), hub.place(hub_id), offer.licence))
     rows.append(
         ("OWNER/NAME", "any Qwen2-VL of a model hub, or its conversion to MNN", "", "", "its own")
     )

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from labkit.base import files, hardware, paths
 from labkit.base.data import frozen
@@ -78,10 +79,10 @@ class Offer:
 
     def __str__(self) -> str:
         kind = "converted by others to MNN" if self.converted else "a checkpoint"
+        left = f"{size(self.missing_bytes)} to come" if self.missing_bytes else "all here"
         return (
-            f"{self.hub_id}: {kind}, {len(self.files)} files, {size(self.total_bytes)}, of which "
-            f"{size(self.missing_bytes)} have to come\nlicence  {self.licence}\n"
-            f"to       {self.folder}"
+            f"{self.hub_id}: {kind}, {len(self.files)} files, {size(self.total_bytes)}, {left}\n"
+            f"licence  {self.licence}\nto       {place(self.hub_id)}"
         )
 
 
@@ -195,7 +196,11 @@ def take(offer: Offer, *, on_step: Callable[..., None] | None = None) -> Path:
 def _bring(offer: Offer, name: str) -> None:
     from huggingface_hub import hf_hub_download
 
-    with _named(offer.hub_id):
+    # What is faster than HTTP begins a file that broke off again, and knows no mirror.
+    plain = mock.patch.multiple(
+        "huggingface_hub.constants", HF_HUB_DISABLE_XET=True, HF_HUB_ENABLE_HF_TRANSFER=False
+    )
+    with _named(offer.hub_id), plain:
         path = hf_hub_download(
             offer.hub_id,
             name,

@@ -71,7 +71,7 @@ def test_a_short_name_is_fetched_shown_and_taken_by_other_commands(
     said = capsys.readouterr().out
     assert "whole, 3,003,776 parameters, F16. Convert it: labkit convert qwen2-vl-2b" in said
     tiny.__exit__()
-    assert str(hub.kept(NAME).folder) in rows(capsys)["qwen2-vl-2b"]
+    assert str(hub.place(NAME)) in rows(capsys)["qwen2-vl-2b"]
     plan = ["convert", "qwen2-vl-2b", "--out", str(tmp_path / "x"), "--dry-run"]
     assert cli.main(plan) == 0
     assert f"convert  {NAME}: Qwen2-VL, 3,003,776" in capsys.readouterr().out

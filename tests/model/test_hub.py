@@ -55,7 +55,7 @@ def test_an_offer_says_size_and_licence_before_anything_comes(tiny: LoopbackHub)
     assert (offer.revision, offer.licence, offer.converted) == (REVISION, "apache-2.0", False)
     assert "README.md" not in offer.files
     assert offer.total_bytes == sum(len(tiny.files[name]) for name in offer.files)
-    assert "6.1 MB, of which 6.1 MB have to come\nlicence  apache-2.0" in str(offer)
+    assert "11 files, 6.1 MB, 6.1 MB to come\nlicence  apache-2.0" in str(offer)
     assert tiny.asked == []
 
 
