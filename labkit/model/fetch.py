@@ -20,7 +20,11 @@ def catalogue() -> Table:
         rows.append((name, f"the real one: {hub_id}", REAL, where, "apache-2.0"))
     where = whole if whole.is_dir() else "not here: labkit fetch twin:2b"
     rows.append(("twin:2b", "of its size, random weights: its words are noise", REAL, where, "-"))
-    rows.append(("twin:2b/N", "the same, one layer in N", "0.7 GB and more", "", "-"))
+    rows.append(("twin:2b/N", "the same with one layer in N", "0.7 GB and more", "", "-"))
+    for folder in sorted(whole.parent.glob("2b-*")):
+        if folder != whole:
+            bytes_ = hub.size(paths.size_bytes(folder))
+            rows.append((f"twin:2b/{folder.name[3:]}", "one of these", bytes_, folder, "-"))
     for hub_id, offer in offers.items():
         kind = "converted by others, no parity" if offer.converted else "a checkpoint"
         rows.append((hub_id, kind, hub.size(offer.total_bytes), hub.place(hub_id), offer.licence))

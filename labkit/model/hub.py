@@ -138,10 +138,10 @@ def look(hub_id: str) -> Offer:
             f"expected a checkpoint in safetensors or a model in MNN under {hub_id}, found neither "
             f"among its {len(siblings)} files. One that there is: Qwen/Qwen2-VL-2B-Instruct"
         )
-    hashes = [info.sha, *(digest for _, digest in found.values())]
-    if not all(DIGEST.fullmatch(str(digest)) for digest in hashes):
+    described = [(0, info.sha), *found.values()]
+    if not all(type(count) is int and DIGEST.fullmatch(str(d)) for count, d in described):
         raise CheckpointError(
-            f"expected hashes of every file of {hub_id}, the hub (or the mirror that "
+            f"expected size and hash of every file of {hub_id}, the hub (or the mirror that "
             "HF_ENDPOINT names) gives none for some. Take another mirror."
         )
     licences = [tag.partition(":")[2] for tag in info.tags or () if tag.startswith("license:")]

@@ -239,8 +239,13 @@ def test_a_repository_of_another_kind(tiny: LoopbackHub, monkeypatch: pytest.Mon
 
 
 def test_a_mirror_without_hashes(tiny: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tiny.described()
     monkeypatch.setattr(tiny, "digest", lambda name: "../../x")
-    assert "expected hashes of every file" in refusal(tiny)
+    assert "expected size and hash of every file" in refusal(tiny)
+    for file in whole["siblings"]:
+        file["size"] = None
+    monkeypatch.setattr(tiny, "described", lambda: whole)
+    assert "expected size and hash of every file" in refusal(tiny)
 
 
 # ---- models that others converted
