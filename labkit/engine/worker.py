@@ -279,3 +279,4 @@ def main(kind: type[Worker] = Worker) -> None:
 
 if __name__ == "__main__":
     main()
+    os._exit(0)  # the system frees a model's gigabyte faster than its destructors

@@ -1,6 +1,7 @@
 """Any picture a learner may have, as the pixels the model looks at."""
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -53,7 +54,7 @@ def load_rgb(image: ImageLike) -> Image.Image:
         return _from_file(Path(image))
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"expected a picture as {', '.join(_formats())}, but {image} is none of these. Save "
+            f"expected a picture as {', '.join(_known())}, but {image} is none of these. Save "
             "it as PNG."
         ) from error
     except Image.DecompressionBombError as error:
@@ -69,9 +70,17 @@ def load_rgb(image: ImageLike) -> Image.Image:
         ) from error
 
 
-def _formats() -> list[str]:
-    Image.init()
+def _known() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _open(path: Path) -> Image.Image:
+    """As Pillow does: its common readers first, for loading all of them takes a while."""
+    Image.preinit()
+    with suppress(UnidentifiedImageError):
+        return Image.open(path, formats=_known())
+    Image.init()
+    return Image.open(path, formats=_known())
 
 
 def _from_file(path: Path) -> Image.Image:
@@ -83,7 +92,7 @@ def _from_file(path: Path) -> Image.Image:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, and of size: our rule is stricter
-        with Image.open(path, formats=_formats()) as opened:
+        with _open(path) as opened:
             return _upright_rgb(opened, str(path))
 
 
