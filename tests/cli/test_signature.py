@@ -154,5 +154,7 @@ def test_the_help_is_the_docstrings(parser: ArgumentParser) -> None:
 def test_what_several_commands_share_is_said_once() -> None:
     made = ArgumentParser()
     fill(made, rest)
-    assert "--model DIR folder of a converted model" in " ".join(made.format_help().split())
+    assert "--model MODEL a converted model's folder, or a name" in " ".join(
+        made.format_help().split()
+    )
     assert made.parse_args([]).what == ()
