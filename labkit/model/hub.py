@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from labkit.base import files, hardware, paths
 from labkit.base.data import frozen
@@ -194,6 +193,8 @@ def take(offer: Offer, *, on_step: Callable[..., None] | None = None) -> Path:
 
 
 def _bring(offer: Offer, name: str) -> None:
+    from unittest import mock  # with asyncio behind it: a tenth of a second, only here
+
     from huggingface_hub import hf_hub_download
 
     # What is faster than HTTP begins a file that broke off again, and knows no mirror.

@@ -9,6 +9,7 @@ from labkit.base import files, paths
 from labkit.base.records import from_json, to_json
 
 WORTH_KEEPING_S = 0.2
+AS_BEFORE = 0.25
 
 
 class Pace:
@@ -46,8 +47,9 @@ class Pace:
         return {"expected_s": taken[nearest] * size / nearest, "or_more": size > 2 * nearest}
 
     def keep(self, stage: str, size: int, seconds: float) -> None:
-        """Note what a stage took; what is over in a moment is not worth a file."""
-        if seconds < WORTH_KEEPING_S:
+        """Note what a stage took; what is over in a moment, or as it was, is not worth a write."""
+        known = self._taken.get(stage, {}).get(size, 0)
+        if seconds < WORTH_KEEPING_S or abs(seconds - known) < AS_BEFORE * known:
             return
         self._taken.setdefault(stage, {})[size] = seconds
         with suppress(OSError):  # on a full disk the next question knows less, that is all

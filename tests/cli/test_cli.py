@@ -139,6 +139,14 @@ def test_help_loads_nothing_heavy(argv: list[str], tmp_path: Path) -> None:
     assert fresh("-c", script, cwd=tmp_path).endswith("\n[]\n")
 
 
+def test_a_question_waits_for_no_more_than_it_needs(tmp_path: Path) -> None:
+    script = (
+        "import sys, labkit.proof.ready\n"
+        "print({'torch', 'MNN', 'IPython', 'unittest', 'asyncio', 'ssl'} & set(sys.modules))"
+    )
+    assert fresh("-c", script, cwd=tmp_path) == "set()\n"
+
+
 def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     def interrupt(folder: Path) -> None:
         raise KeyboardInterrupt

@@ -100,6 +100,11 @@ def test_the_pace_is_what_was_measured_and_nothing_else() -> None:
     assert not again.expected("vision", 2000)["or_more"]
     assert again.expected("vision", 2900)["or_more"]
     assert not again.knows("load")
+    for taken in (9.0, 20.0):  # much as it was; then another machine's load
+        again.keep("vision", 1024, taken)
+        again = Pace("weights", 2)
+        known = again.expected("vision", 1024)["expected_s"]
+        assert known == (10.0 if taken == 9.0 else 20.0)
     assert not Pace("weights", 1).knows("vision"), "other options, another pace"
 
 
