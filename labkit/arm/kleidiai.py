@@ -191,6 +191,14 @@ def layers(engine: EngineProcess, files: Iterable[Path]) -> tuple[Layer, ...]:
     )
 
 
+def taken(engine: EngineProcess, file: Path) -> Counter[str]:
+    """How many layers of a .mnn file KleidiAI's kernels can take (under ``""``), and how many not,
+    by the code of what is in the way (`labkit.arm.rules.obstacle`).
+    """
+    obstacles = map(rules.obstacle, layers(engine, [file]))
+    return Counter(obstacle.code if obstacle else "" for obstacle in obstacles)
+
+
 def examine(
     model: Path,
     lane: Lane,

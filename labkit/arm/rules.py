@@ -19,7 +19,7 @@ class Layer:
     """A layer with weights, as far as it decides which kernel runs.
 
     ``columns`` is the width of its input (K), ``block_size`` 0 means one scale for each output, and
-    ``bits`` is None where weights are not quantised.
+    ``bits`` is None or 0 where weights are not quantised.
     """
 
     name: str
@@ -54,7 +54,7 @@ def obstacle(layer: Layer, *, precision: str = "normal") -> Reason | None:
     if layer.group != 1:
         return Reason("group", "its channels are grouped", "nothing: MNN's own kernel runs it")
     if layer.bits != 4:
-        bits = "not quantised" if layer.bits is None else f"{layer.bits}-bit"
+        bits = "not quantised" if not layer.bits else f"{layer.bits}-bit"
         return Reason(
             "bits",
             f"its weights are {bits}; KleidiAI's kernels in MNN are for 4 bits",

@@ -22,7 +22,7 @@ WORDS = {**COMPARISONS, "llm_demo": "two builds' llm_demo, end to end with its K
 class Side:
     """One way to run the work.
 
-    ``runtime`` is "modules", "build", "chat", "llm_demo" or "transformers".
+    ``runtime`` is "modules", "against", "build", "chat", "llm_demo" or "transformers".
     """
 
     label: str
@@ -34,23 +34,21 @@ class Side:
 
 
 def sides(
-    name: str, *, bits: str, build: str, threads: int, precision: str, memory: str
+    name: str, *, threads: int, precision: str, memory: str, **words: str
 ) -> tuple[Side, Side]:
     """Baseline and candidate of one of `COMPARISONS`.
 
     Parameters
     ----------
-    bits
-        The model's weights, such as "int4".
-    build
-        The variant of the own build.
     threads, precision, memory
         What holds for both, unless the comparison changes it.
+    **words
+        What labels say: `bits` of the model's weights, such as "int4", `build`, the variant of the
+        own one, or how the weights of `model` and of `against` are stored.
     """
     usual = {"threads": threads, "precision": precision, "memory": memory}
-    known = {"bits": bits, "build": build, "threads": threads}
     baseline, candidate = (
-        Side(**{**usual, **side, "label": side["label"].format(**known)})
+        Side(**{**usual, **side, "label": side["label"].format(threads=threads, **words)})
         for side in _COMPARED[name]["sides"]
     )
     return baseline, candidate

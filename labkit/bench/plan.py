@@ -10,10 +10,17 @@ from labkit.bench import comparisons
 from labkit.bench.comparisons import COMPARISONS, PARTS, Side
 from labkit.building.record import read_record
 from labkit.engine.lanes import Lane, native
-from labkit.model import checkpoints
+from labkit.model import checkpoints, manifest
 from labkit.model.manifest import Manifest
+from labkit.proof.tradeoffs import stored
 
-HERE = ("model", "checkpoint", "lane", "build")  # this machine's business, not a result's
+HERE = (
+    "model",
+    "checkpoint",
+    "lane",
+    "build",
+    "against",
+)  # this machine's business, not a result's
 
 
 @frozen
@@ -35,6 +42,7 @@ class BenchPlan:
     checkpoint: str = checkpoints.MINI
     lane: Lane = field(default_factory=native)
     build: Path | None = None
+    against: Path | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -48,11 +56,12 @@ class BenchPlan:
                     f"received {', '.join(given) or 'none'}"
                 )
         require_pairs(self.pairs)
-        if "build" in self.comparisons and not self.build:
-            raise ResultError(
-                "expected your build's folder for the comparison 'build', received none. "
-                "Name it with --build DIR"
-            )
+        for comparison, option in (("build", "build"), ("conversion", "against")):
+            if comparison in self.comparisons and not getattr(self, option):
+                raise ResultError(
+                    f"expected a folder for the comparison {comparison!r}, received none. "
+                    f"Name it with --{option} DIR"
+                )
         if self.threads < 2 and {"threads", "chat"} & set(self.comparisons):
             raise ResultError(
                 "comparing one thread with all needs two cores and --threads of at least 2"
@@ -60,11 +69,15 @@ class BenchPlan:
 
     def sides(self, comparison: str, bits: str) -> tuple[Side, Side]:
         """Baseline and candidate of a comparison; ``bits`` is the weights' kind, as "int4"."""
-        own = read_record(self.build).variant if self.build and comparison == "build" else ""
+        words = {"bits": bits}
+        if self.build and comparison == "build":
+            words["build"] = read_record(self.build).variant
+        if self.against and comparison == "conversion":
+            folders = {"model": self.model, "against": self.against}
+            words |= {name: stored(manifest.read(folder)) for name, folder in folders.items()}
         return comparisons.sides(
             comparison,
-            bits=bits,
-            build=own,
+            **words,
             threads=self.threads,
             precision=self.precision,
             memory=self.memory,
@@ -110,6 +123,11 @@ def require_possible(plan: BenchPlan, about: Manifest) -> None:
             f"{machine.cpu or machine.architecture}: KleidiAI's kernels cannot run here. "
             "Take --compare quantised or threads, or count KleidiAI's instructions: "
             "labkit bench --lane emulated --count"
+        )
+    if plan.against and manifest.read(plan.against).source["sha256"] != about.source["sha256"]:
+        raise ResultError(
+            f"expected two conversions of one checkpoint, but {plan.against} is of another one "
+            f"than {plan.model}. Convert {about.source['name']} with other options: labkit convert"
         )
     if any(name.startswith("transformers") for name in plan.comparisons):
         given = checkpoints.resolve(plan.checkpoint)

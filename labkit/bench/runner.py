@@ -42,7 +42,8 @@ class Runner:
         elif side.runtime == "build":
             lane = replace(lane, build=plan.build)
         self.about, self.parts = {"load": ("both modules, each run once", None)}, {}
-        every = parts.all_parts(plan.model, image=plan.image, prompt_tokens=plan.prompt_tokens)
+        folder = plan.against if side.runtime == "against" and plan.against else plan.model
+        every = parts.all_parts(folder, image=plan.image, prompt_tokens=plan.prompt_tokens)
         for part, tokens in zip(every, (None, plan.prompt_tokens, 1), strict=True):
             self.about[part.name] = part.size, tokens
             # One language module for both of its parts, as in a program.

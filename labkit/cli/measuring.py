@@ -30,6 +30,7 @@ def bench(
     prompt_tokens: int = 48,
     checkpoint: str = "mini",
     build: Path | None = None,
+    against: Path | None = None,
     lane: LaneName = "native",
     count: bool = False,
     out: Path | None = None,
@@ -53,6 +54,8 @@ def bench(
         what the model was converted from, for transformers (default %(default)s)
     build : DIR
         your own build of MNN, for the comparison 'build'
+    against : DIR
+        another conversion of the same checkpoint, for the comparison 'conversion'
     count
         count instructions, not time, on each CPU of the ladder; emulated lane only
     out : FILE
@@ -94,6 +97,7 @@ def bench(
         checkpoint=checkpoint,
         lane=place,
         build=lanes.native(build).build,
+        against=against,
     )
     with progress("pairs") as on_step:
         result = run(plan, on_step=on_step)

@@ -19,6 +19,7 @@ NOTEBOOKS = {
     "04_attention_maps": "Attention maps",
     "05_accelerated_vs_baseline": "Accelerated versus baseline",
     "06_inside_a_kleidiai_kernel": "Inside a KleidiAI kernel",
+    "07_quantization_tradeoffs": "Quantisation trade-offs",
 }
 SIGNS = {"done": "✔", "begun": "◐", "open": "○"}
 
