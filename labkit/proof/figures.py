@@ -1,6 +1,7 @@
 """Figures of scores."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -36,8 +37,11 @@ def scores(results: Sequence[Score]) -> Picture:
     return finish(figure, f"Bars of right answers per task with intervals: {'; '.join(summary)}.")
 
 
-TAKEN = {"label": "KleidiAI's kernels take it", "marker": "o", "markersize": 8}
-NOT_TAKEN = {"label": "they do not", "marker": "s", "markersize": 6, "markerfacecolor": "white"}
+# Shape says whether KleidiAI's kernels take a point, colour whether it is on the frontier.
+MARKS: dict[str, dict[str, Any]] = {
+    "KleidiAI's kernels take every linear layer": {"marker": "o", "markersize": 8},
+    "they do not": {"marker": "s", "markersize": 6, "markerfacecolor": "white"},
+}
 
 
 def pareto(parts: Mapping[str, Sequence[Measured]]) -> Picture:
@@ -51,26 +55,27 @@ def pareto(parts: Mapping[str, Sequence[Measured]]) -> Picture:
     figure, grid = subplots(1, len(parts), size=(5.6 * len(parts), 4.4), squeeze=False, sharey=True)
     alt = []
     for axis, (title, rows) in zip(grid[0], parts.items(), strict=True):
-        best = frontier(rows)
-        for row in rows:
-            difference, low, high = (100 * share for share in row.against(rows[0]))
-            look = TAKEN if row.layers.get("") else NOT_TAKEN
-            colour = CYCLE[0] if row in best else "0.6"
-            around = [[difference - low], [high - difference]] if row is not rows[0] else None
-            place = row.bytes / 1e6, difference
+        best, edge = frontier(rows), []
+        for row in sorted(rows, key=lambda row: row in best):  # the frontier on top
+            y, low, high = (100 * share for share in row.against(rows[0]))
+            look = list(MARKS.values())[not row.taken]
+            around = None if row is rows[0] else [[y - low], [high - y]]
+            place, colour = (row.bytes / 1e6, y), CYCLE[0] if row in best else "0.65"
             axis.errorbar(*place, yerr=around, color=colour, linewidth=1.2, **look)
             if row in best:
-                beside = {"xytext": (5, 7), "textcoords": "offset points", "fontsize": 9}
+                edge.append(place)
+                beside = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 9}
                 axis.annotate(str(row.point), place, **beside)
-        line = [(row.bytes / 1e6, 100 * row.against(rows[0])[0]) for row in best]
-        axis.step(*zip(*line, strict=True), where="post", color=CYCLE[0], linewidth=1, zorder=0)
         axis.axhline(0, color="0.8", linewidth=1, zorder=0)
         axis.set(title=title, xlabel="weights, MB")
-        edge = ", ".join(
-            f"{row.point} {x:.2f} MB {y:+.1f}" for row, (x, y) in zip(best, line, strict=True)
+        words = (
+            f"{row.point} {row.bytes / 1e6:.2f} MB {100 * row.against(rows[0])[0]:+.1f}"
+            for row in best
         )
-        alt.append(f"{title}, {len(rows)} points, on the frontier {edge}")
+        alt.append(f"{title}, on the frontier of {len(rows)} points {', '.join(words)}")
+        axis.step(*zip(*sorted(edge), strict=True), where="post", color=CYCLE[0], label="frontier")
+    for label, look in MARKS.items():
+        axis.plot([], [], color="0.3", linestyle="none", label=label, **look)
     grid[0][0].set(ylabel="right answers beside float16, points of 100")
-    axis.errorbar([], [], color="0.3", linestyle="none", **TAKEN)
-    legend_below(figure, axis, 2)
-    return finish(figure, f"Size against right answers. {'; '.join(alt)}.")
+    legend_below(figure, axis, 3)
+    return finish(figure, f"Size against right answers, with intervals: {'; '.join(alt)}.")

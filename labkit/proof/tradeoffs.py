@@ -98,6 +98,11 @@ class Measured:
         """How many scenes were answered rightly."""
         return self.scenes - len(self.wrong)
 
+    @property
+    def taken(self) -> bool:
+        """Whether KleidiAI's kernels take every linear layer."""
+        return self.layers.keys() <= {"", "kernel"}
+
     def against(self, other: "Measured") -> tuple[float, float, float]:
         """How much larger the share of right answers is than another's on the same scenes, and the
         95 % interval of that difference.

@@ -106,6 +106,7 @@ def test_nothing_is_in_the_way_of_a_fine_layer() -> None:
     [
         ({"bits": 8}, "bits", "8-bit"),
         ({"bits": None}, "bits", "not quantised"),
+        ({"bits": 0}, "bits", "not quantised"),
         ({"asymmetric": False}, "block", "symmetric weights in blocks"),
         ({"block_size": 0, "columns": 80}, "width", "80 wide"),
         ({"block_size": 16, "columns": 80}, "width", "blocks of 16"),

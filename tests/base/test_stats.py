@@ -29,6 +29,21 @@ def test_a_proportion_that_is_none(right: int, total: int) -> None:
         stats.wilson(right, total)
 
 
+@pytest.mark.parametrize("truth", [(0.02, 0.05), (0.03, 0.03), (0.2, 0.1)])
+def test_a_paired_interval_holds_the_truth_19_times_of_20(truth: tuple[float, float]) -> None:
+    gains, losses = truth
+    drawn = np.random.default_rng(0).multinomial(300, [gains, losses, 1 - gains - losses], 2000)
+    intervals = np.array([stats.paired(gained, lost, 300) for gained, lost, _ in drawn])
+    held = (intervals[:, 0] <= gains - losses) & (gains - losses <= intervals[:, 1])
+    assert 0.93 < held.mean() < 0.99
+
+
+@pytest.mark.parametrize("counts", [(-1, 0, 5), (3, 3, 5), (0, 0, 0)])
+def test_paired_counts_that_are_none(counts: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="expected counts within total > 0"):
+        stats.paired(*counts)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [

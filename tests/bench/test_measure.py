@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ from labkit.bench.plan import BenchPlan
 from labkit.bench.rows import Measured
 from labkit.bench.runner import open_runner
 from labkit.engine.lanes import Lane
+from labkit.model import manifest
 
 
 class FakeRunner:
@@ -258,11 +260,40 @@ def test_kleidiai_is_refused_on_x86_with_what_to_type_instead(plan: BenchPlan) -
         {"comparisons": ("luck",)},
         {"parts": ("soul",)},
         {"comparisons": ("threads",)},
+        {"comparisons": ("conversion",)},
+        {"comparisons": ("build",)},
     ],
 )
 def test_plans_that_cannot_be_measured_are_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(ResultError):
         BenchPlan(**{"model": Path("unread"), "comparisons": ("quantised",), **changed})
+
+
+def test_two_conversions_are_named_by_how_they_are_stored_and_each_runs_its_own(
+    mini_folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(mini_folder, other)
+    written = manifest.read(other)
+    manifest.write(other, replace(written, options=written.options | {"weight_bits": 8}))
+    plan = BenchPlan(model=mini_folder, against=other, comparisons=("conversion",))
+    baseline, candidate = plan.sides("conversion", "int4")
+    assert (baseline.label, candidate.label) == ("int8/64 + int4/128", "int4/64 + int4/128")
+    for side, folder in ((baseline, other), (candidate, mini_folder)):
+        runner = open_runner(side, plan)
+        assert {part.file.parent for part in runner.parts.values()} == {folder}
+        runner.close()
+    assert "against" not in plan.to_dict()
+
+
+def test_conversions_of_two_checkpoints_are_not_compared(mini_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(mini_folder, other)
+    written = manifest.read(other)
+    manifest.write(other, replace(written, source=written.source | {"sha256": "0" * 64}))
+    plan = BenchPlan(model=mini_folder, against=other, comparisons=("conversion",))
+    with pytest.raises(ResultError, match="expected two conversions of one checkpoint"):
+        measure.run(plan, open_side=FakeRunner)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -300,10 +331,11 @@ def test_the_published_figures_say_that_they_are_single_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    "comparison", ["quantised", "threads", "chat", "transformers-fp32", "transformers-bf16"]
+    "comparison",
+    ["quantised", "threads", "conversion", "chat", "transformers-fp32", "transformers-bf16"],
 )
 def test_both_sides_of_each_comparison_really_run(mini_folder: Path, comparison: str) -> None:
-    plan = BenchPlan(model=mini_folder, comparisons=(comparison,), threads=2)
+    plan = BenchPlan(model=mini_folder, comparisons=(comparison,), threads=2, against=mini_folder)
     for side in plan.sides(comparison, "int4"):
         runner = open_runner(side, plan)
         try:

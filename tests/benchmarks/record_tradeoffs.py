@@ -89,10 +89,10 @@ def more(row: Measured, cases: list[Case]) -> Measured:
     return replace(row, scenes=row.scenes + len(cases), wrong=row.wrong + missed)
 
 
-def files_of(point: Point) -> tuple[str, ...]:
-    """What the point's part is, byte for byte."""
+def weights_of(point: Point) -> str:
+    """The weights of the point's part, byte for byte (graphs carry a number of their run)."""
     written = manifest.read(folder_of(point)).files
-    return tuple(written[GRAPHS[point.part] + end].sha256 for end in ("", ".weight"))
+    return written[f"{GRAPHS[point.part]}.weight"].sha256
 
 
 def measure(part: str, cases: list[Case]) -> None:
@@ -101,9 +101,9 @@ def measure(part: str, cases: list[Case]) -> None:
     known = from_json(tuple[Measured, ...], kept.read_bytes()) if kept.exists() else ()
     rows = {row.point: row for row in known}
     for start in range(0, len(cases), ROUND):
-        seen: dict[tuple[str, ...], Measured] = {}
+        seen: dict[str, Measured] = {}
         for point in points:
-            some, same = cases[start : start + ROUND], files_of(point)
+            some, same = cases[start : start + ROUND], weights_of(point)
             if point not in rows or rows[point].scenes <= start:
                 if same in seen:
                     rows[point] = replace(seen[same], point=point)
