@@ -40,7 +40,7 @@ def scores(results: Sequence[Score]) -> Picture:
 # Shape says whether KleidiAI's kernels take a point, colour whether it is on the frontier.
 MARKS: dict[str, dict[str, Any]] = {
     "KleidiAI's kernels take every linear layer": {"marker": "o", "markersize": 8},
-    "they do not": {"marker": "s", "markersize": 6, "markerfacecolor": "white"},
+    "not every one": {"marker": "s", "markersize": 6, "markerfacecolor": "white"},
 }
 
 
@@ -62,9 +62,9 @@ def pareto(parts: Mapping[str, Sequence[Measured]]) -> Picture:
             around = None if row is rows[0] else [[y - low], [high - y]]
             place, colour = (row.bytes / 1e6, y), CYCLE[0] if row in best else "0.65"
             axis.errorbar(*place, yerr=around, color=colour, linewidth=1.2, **look)
-            if row in best:
-                edge.append(place)
-                beside = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 9}
+            edge += [place] * (row in best)
+            if row in (*best, rows[0]):
+                beside = {"xytext": (4, 6), "textcoords": "offset points", "fontsize": 9}
                 axis.annotate(str(row.point), place, **beside)
         axis.axhline(0, color="0.8", linewidth=1, zorder=0)
         axis.set(title=title, xlabel="weights, MB")
@@ -73,7 +73,12 @@ def pareto(parts: Mapping[str, Sequence[Measured]]) -> Picture:
             for row in best
         )
         alt.append(f"{title}, on the frontier of {len(rows)} points {', '.join(words)}")
-        axis.step(*zip(*sorted(edge), strict=True), where="post", color=CYCLE[0], label="frontier")
+        axis.step(
+            *zip(*sorted(edge), strict=True),
+            where="post",
+            color=CYCLE[0],
+            label="dark: the frontier",
+        )
     for label, look in MARKS.items():
         axis.plot([], [], color="0.3", linestyle="none", label=label, **look)
     grid[0][0].set(ylabel="right answers beside float16, points of 100")

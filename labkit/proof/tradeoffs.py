@@ -107,6 +107,8 @@ class Measured:
         """How much larger the share of right answers is than another's on the same scenes, and the
         95 % interval of that difference.
         """
+        if self.scenes != other.scenes:
+            raise ValueError(f"expected the same scenes, received {self.scenes}, {other.scenes}")
         gained, lost = set(other.wrong) - set(self.wrong), set(self.wrong) - set(other.wrong)
         interval = stats.paired(len(gained), len(lost), self.scenes)
         return (self.right - other.right) / self.scenes, *interval

@@ -70,6 +70,8 @@ def test_a_difference_counts_only_what_the_two_disagree_on() -> None:
     assert (low, high) == stats.paired(1, 3, 100)
     assert low < difference < high
     assert other.right == 95
+    with pytest.raises(ValueError, match="expected the same scenes, received 100, 200"):
+        other.against(replace(reference, scenes=200))
 
 
 def test_a_converted_model_is_measured(mini_folder: Path, mini: Checkpoint) -> None:
@@ -90,7 +92,7 @@ def test_the_record_holds_every_point_on_the_same_scenes(recorded: Recorded) -> 
         assert all(0 <= number < scenes for number in row.wrong)
         taken = row.point.bits == 4 and not (row.point.symmetric and row.point.block)
         assert row.taken == taken
-    (mixed,) = (row for row in recorded.rows if 0 < row.layers.get("", 0) and not row.taken)
+    (mixed,) = (row for row in recorded.rows if row.layers.get("", 0) > 0 and not row.taken)
     assert str(mixed.point) == "int4/128 sym"  # in the tower 128 is a row in some layers
     assert recorded.tools["mnn"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", recorded.date)
