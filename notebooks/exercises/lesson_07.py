@@ -176,7 +176,7 @@ WHY_NOT = Exercise(
         ),
         'Three `if`s that return "bits", "block" and "width", then `return "taken"`.',
     ),
-    task='"taken", or the first thing in the way: "bits", "block" or "width".',
+    task='What is in the way first, "bits", "block" or "width"; "taken" if nothing is.',
     solution_source="""\
 def kleidiai_says(bits, block, symmetric, width):
     if bits != 4:
