@@ -230,7 +230,7 @@ class Model(AbstractContextManager["Model"]):
         ):
             sample = self.prepare(np.zeros((SAMPLE, SAMPLE, 3), np.uint8))
             taken = engine.request("look", {"image": sample})
-            self._pace.keep("vision", math.prod(grid(sample)), taken["vision_s"])
+            self._pace.keep("vision", math.prod(grid(sample)), taken["vision_s"], least_s=0)
         return engine
 
     def prepare(self, image: ImageLike) -> np.ndarray:

@@ -46,10 +46,12 @@ class Pace:
         nearest = min(taken, key=lambda known: abs(known - size))
         return {"expected_s": taken[nearest] * size / nearest, "or_more": size > 2 * nearest}
 
-    def keep(self, stage: str, size: int, seconds: float) -> None:
+    def keep(
+        self, stage: str, size: int, seconds: float, *, least_s: float = WORTH_KEEPING_S
+    ) -> None:
         """Note what a stage took; what is over in a moment, or as it was, is not worth a write."""
         known = self._taken.get(stage, {}).get(size, 0)
-        if seconds < WORTH_KEEPING_S or abs(seconds - known) < AS_BEFORE * known:
+        if seconds < least_s or abs(seconds - known) < AS_BEFORE * known:
             return
         self._taken.setdefault(stage, {})[size] = seconds
         with suppress(OSError):  # on a full disk the next question knows less, that is all

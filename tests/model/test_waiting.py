@@ -125,7 +125,6 @@ def test_a_large_model_that_is_new_here_measures_its_tower_first(
 ) -> None:
     monkeypatch.setattr(chat, "is_large", lambda _: True)
     monkeypatch.setattr(chat, "SAMPLE", 28)
-    monkeypatch.setattr("labkit.model.pace.WORTH_KEEPING_S", 0)
     picture = render(held_out_cases(1)[0].scene)
     events: list[dict[str, Any]] = []
     with Model(mini_folder, threads=1, precision="high") as model:
