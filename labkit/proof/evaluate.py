@@ -7,6 +7,7 @@ answer counts only if it is right to the letter.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -146,7 +147,11 @@ def _right(reference: Reference, cases: list[Case]) -> list[bool]:
     prompts = [given.pop("input_ids")[0].tolist() for given in inputs]
     answers = reference.tokenizer([f"{c.question.answer}<|im_end|>" for c in cases])["input_ids"]
     rows = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-    batch = reference.tokenizer.pad({"input_ids": rows}, padding_side="right", return_tensors="pt")
+    pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
+    batch = {
+        "input_ids": pad([torch.tensor(row) for row in rows]),
+        "attention_mask": pad([torch.ones(len(row), dtype=torch.long) for row in rows]),
+    }
     for name in ("pixel_values", "image_grid_thw"):
         batch[name] = torch.cat([given[name] for given in inputs])
     with torch.no_grad():

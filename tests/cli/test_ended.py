@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from PIL import Image
 
 from labkit.base import files
 
@@ -23,11 +22,9 @@ if TYPE_CHECKING:
 def asked(
     mini_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> subprocess.Popen[str]:
-    """``labkit ask``, in the middle of it: its engine runs."""
+    """``labkit bench``, in the middle of it: an engine runs."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    picture = tmp_path / "picture.png"
-    Image.new("RGB", (112, 112)).save(picture)
-    words = ("-m", "labkit", "ask", str(picture), "What?", "--model", str(mini_folder))
+    words = ("-m", "labkit", "bench", "--model", str(mini_folder), "--compare", "quantised")
     process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not [*tmp_path.glob("labkit-engine-*/worker.log")] and time.monotonic() < deadline:
