@@ -23,6 +23,7 @@ from labkit.building.record import BuildRecord
 from labkit.engine.lanes import Lane
 from labkit.engine.mnn_llm import chat_config
 from labkit.model import manifest
+from labkit.model.budget import budget
 from labkit.model.images import ImageLike, prepare
 
 FILLER = " the"  # one token; repeated, it makes a prompt without a picture as long as one with
@@ -194,7 +195,7 @@ class _Desk:
                 f"{built_for}{todo}"
             )
         self.program, self.lane, self.folder = record.program, lane, folder
-        self.area, self.pixels = manifest.read(model).image, 0
+        self.area, self.pixels = budget(manifest.read(model), None).area, 0
         config = chat_config(str(model.resolve()), threads=1, precision="normal", memory="low")
         files.write(self.folder / "config.json", to_json(config))
 

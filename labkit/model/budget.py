@@ -60,6 +60,11 @@ class Budget:
     max_pixels: int
     whole_pixels: int
 
+    @property
+    def area(self) -> dict[str, int]:
+        """As `labkit.model.images.prepare` takes it."""
+        return {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+
     def seen(self, image: ImageLike) -> Seen:
         """What it makes of a picture."""
         width, height = load_rgb(image).size

@@ -128,7 +128,6 @@ class Model(AbstractContextManager["Model"]):
         )
         self.positions, self.lane = positions, lane
         self.budget = budget(self.manifest, max_pixels)
-        self.area = {key: getattr(self.budget, key) for key in ("min_pixels", "max_pixels")}
         weights = sorted((name, file.sha256) for name, file in self.manifest.files.items())
         self._pace = Pace(weights, self.options, lane)
         self._engine: EngineProcess | None = None
@@ -235,7 +234,7 @@ class Model(AbstractContextManager["Model"]):
 
     def prepare(self, image: ImageLike) -> np.ndarray:
         """A picture at the size at which this model looks at it: (height, width, 3) uint8."""
-        return prepare(image, **self.area)
+        return prepare(image, **self.budget.area)
 
     def graph(self, name: str) -> list[dict[str, Any]]:
         """The operators of one of the model's .mnn files: ``type``, ``name``, ``inputs``,

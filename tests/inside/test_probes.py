@@ -193,7 +193,7 @@ def test_the_smallest_and_a_very_large_picture(probe: Probe, mini_model: Model) 
     assert small.rows == small.cols
     assert (small.pixels == 200).all()
     large = probe.look(np.zeros((4000, 6000, 3), np.uint8))
-    area = mini_model.area["max_pixels"]
+    area = mini_model.budget.max_pixels
     assert large.rows * large.cols * 196 <= area
     assert large.cols > large.rows
 

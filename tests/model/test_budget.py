@@ -69,7 +69,7 @@ def test_what_fits_is_not_shrunk(alike: Any) -> None:
 
 def test_a_checkpoints_own_bounds_come_first(alike: Any) -> None:
     small = Model(alike(LARGE + 1, 19_600))
-    assert small.area["max_pixels"] == 19_600
+    assert small.budget.max_pixels == 19_600
     assert not small.budget.seen(PHOTO).shrunk, "no budget would show more"
     about = read(alike(LARGE + 1))
     about.image["min_pixels"] = 2 * LARGE_MAX_PIXELS
