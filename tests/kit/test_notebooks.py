@@ -46,6 +46,13 @@ def test_every_cell_was_run_in_order_without_an_error(path: Path) -> None:
 
 
 @each_notebook
+def test_no_cell_says_something_beside_its_output(path: Path) -> None:
+    outputs = [(c["id"], o) for c in cells_of(path, "code") for o in c["outputs"]]
+    beside = {cell: "".join(o["text"]) for cell, o in outputs if o.get("name") == "stderr"}
+    assert beside == {}, "a library's warning, or a progress bar"
+
+
+@each_notebook
 def test_most_of_what_is_printed_is_compared(path: Path) -> None:
     printing = [c for c in cells_of(path, "code") if c["outputs"]]
     compared = [
