@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def heed_int() -> None:
+    """As in a terminal: what a shell starts in the background would ignore it, and so its heirs."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def asked(
     mini_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -25,7 +30,12 @@ def asked(
     """``labkit bench``, in the middle of it: an engine runs."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     words = ("-m", "labkit", "bench", "--model", str(mini_folder), "--compare", "quantised")
-    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_int,  # noqa: PLW1509 - no thread of ours runs in a test
+    )
     deadline = time.monotonic() + 120
     while not [*tmp_path.glob("labkit-engine-*/worker.log")] and time.monotonic() < deadline:
         time.sleep(0.01)
