@@ -76,15 +76,14 @@ def run(
                 on_step(done, total, name)
                 job.measure(pair, lambda side: open_side(side, plan))
         except KeyboardInterrupt:
-            stopped, whole = True, len(job.order) >= stats.LEAST_PAIRS
-            if not (whole or rows):
-                raise
-            if not whole:
-                break
-        rows += job.rows()
-        for processes in job.processes.values():
-            versions |= processes[-1]["versions"]
+            stopped = True
+        if len(job.order) >= stats.LEAST_PAIRS:
+            rows += job.rows()
+            for processes in job.processes.values():
+                versions |= processes[-1]["versions"]
         if stopped:
+            if not rows:
+                raise KeyboardInterrupt
             break
     on_step(total, total, "done")
     options = plan.to_dict()

@@ -11,16 +11,11 @@ from labkit.bench.comparisons import COMPARISONS, PARTS, Side
 from labkit.building.record import read_record
 from labkit.engine.lanes import Lane, native
 from labkit.model import checkpoints, manifest
+from labkit.model.digest import fingerprint
 from labkit.model.manifest import Manifest
 from labkit.proof.tradeoffs import stored
 
-HERE = (
-    "model",
-    "checkpoint",
-    "lane",
-    "build",
-    "against",
-)  # this machine's business, not a result's
+HERE = ("model", "checkpoint", "lane", "build", "against")  # not a result's business
 
 
 @frozen
@@ -131,7 +126,7 @@ def require_possible(plan: BenchPlan, about: Manifest) -> None:
         )
     if any(name.startswith("transformers") for name in plan.comparisons):
         given = checkpoints.resolve(plan.checkpoint)
-        if checkpoints.fingerprint(given.folder) != about.source["sha256"]:
+        if fingerprint(given.folder) != about.source["sha256"]:
             raise ResultError(
                 f"expected the checkpoint that {plan.model} was converted from "
                 f"({about.source['name']}), received {given.name}, which is another one. "

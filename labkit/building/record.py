@@ -13,7 +13,7 @@ from labkit.base.errors import BuildError
 from labkit.base.records import from_json, to_json
 from labkit.building.plans import BuildPlan
 from labkit.building.sources import KLEIDIAI, mnn_version
-from labkit.model.checkpoints import file_sha256
+from labkit.model.digest import file_sha256
 
 PLAN, RECORD, LOG = "plan.json", "build.json", "build.log"
 MACHINES = {"EM_AARCH64": "aarch64", "EM_X86_64": "x86_64"}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base import command, files, hardware
-from labkit.base.command import Stage
+from labkit.base.command import OnStage
 from labkit.base.errors import BuildError, CommandFailed
 from labkit.base.records import from_json, to_json
 from labkit.building import sources, zig_compiler
@@ -39,7 +39,7 @@ Progress = Callable[[int, int], object]
 def run_build(
     plan: BuildPlan,
     *,
-    on_stage: Callable[[Stage], None] | None = None,
+    on_stage: OnStage = None,
     on_progress: Progress = lambda *_: None,
 ) -> BuildRecord:
     """Carry out a plan, or go on where it stopped; returns at once if it is finished.
@@ -118,7 +118,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _run(
     plan: BuildPlan,
-    on_stage: Callable[[Stage], None] | None,
+    on_stage: OnStage,
     on_progress: Progress,
 ) -> BuildRecord:
     folder = plan.folder

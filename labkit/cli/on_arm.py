@@ -19,8 +19,6 @@ def lane(
 
     Parameters
     ----------
-    action
-        what to do
     name
         which lane to set up or remove
     json
@@ -100,8 +98,6 @@ def kernels(
 
     Parameters
     ----------
-    action
-        what to do
     rows
         of the product (default %(default)s)
     outputs

@@ -13,6 +13,7 @@ LaneName = Annotated[str, ("native", "emulated")]
 
 WORDS = {
     "model": ("a converted model's folder, or a name of `labkit fetch` (default: mini)", "MODEL"),
+    "action": ("what to do", ""),
     "threads": ("CPU threads (default: up to four)", ""),
     "max_pixels": (
         (

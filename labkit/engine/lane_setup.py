@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from labkit.base import command, paths, records
-from labkit.base.command import Stage, Stages
+from labkit.base.command import OnStage, Stages
 from labkit.base.errors import CommandFailed, LaneNotReady
 from labkit.engine import qemu
 from labkit.engine.lanes import Lane, emulated
@@ -55,7 +55,7 @@ print("LANE", json.dumps(versions))
 """
 
 
-def setup_emulated(on_stage: Callable[[Stage], None] | None = None) -> Lane:
+def setup_emulated(on_stage: OnStage = None) -> Lane:
     """Set the emulated lane up, or mend it; returns at once if it stands.
 
     What was downloaded is kept between attempts. The lane gets its name only when a worker's

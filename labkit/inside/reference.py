@@ -21,11 +21,10 @@ from labkit.engine.protocol import Values
 from labkit.engine.worker import Worker, main
 from labkit.inside.looks import Look, Reading, chosen
 from labkit.model import mapped
-from labkit.model.checkpoints import Checkpoint, resolve
+from labkit.model.checkpoints import LARGE, Checkpoint, resolve
 from labkit.model.images import ImageLike, load_rgb, prepare
 
 CODE = "transformers.models.qwen2_vl.modeling_qwen2_vl"
-LARGE_PARAMETERS = 2**28
 
 
 @frozen
@@ -48,7 +47,7 @@ class Reference:
     layerwise
         Whether the weights stay in their files, and one layer at a time is widened to float32: in
         memory a layer instead of the model, the same numbers to the bit, and seconds for each
-        token. By default, for more than `LARGE_PARAMETERS` in float32.
+        token. By default, for more than `labkit.model.checkpoints.LARGE` in float32.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Reference:
         stop = checkpoint.stop  # all that generation_config.json may say: the search is greedy
         greedy = transformers.GenerationConfig(eos_token_id=[*stop], pad_token_id=stop[0])
         if layerwise is None:
-            layerwise = dtype == "float32" and checkpoint.parameters > LARGE_PARAMETERS
+            layerwise = dtype == "float32" and checkpoint.parameters > LARGE
 
         def loaded(kind: Any, **options: Any) -> Any:
             return kind.from_pretrained(checkpoint.folder, local_files_only=True, **options)
@@ -132,7 +131,7 @@ class Reference:
 
         To compare, give it the picture as the converted model saw it: ``look.pixels``.
         """
-        inputs, tower, limits = self.inputs(image, "-"), self.model.model.visual, self.checkpoint
+        inputs, tower = self.inputs(image, "-"), self.model.model.visual
         with (
             self._noted("PatchEmbed.forward") as embedded,
             self._noted("Qwen2VLVisionBlock.forward") as states,
@@ -145,7 +144,7 @@ class Reference:
         return Look.from_sequence(
             name=self.name,
             layers=count,
-            pixels=prepare(image, min_pixels=limits.min_pixels, max_pixels=limits.max_pixels),
+            pixels=prepare(image, **self.checkpoint.image),
             hidden={i: hidden[i].float().numpy() for i in sorted({0, *kept, count})},
             q=q,
             k=k,

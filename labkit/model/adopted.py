@@ -10,9 +10,7 @@ from labkit.base.records import from_json
 from labkit.engine.client import EngineProcess
 from labkit.model import checkpoints, manifest
 from labkit.model.manifest import Manifest
-
-GRAPHS = {"llm.mnn": ("weight_bits", "block_size", "symmetric")}
-GRAPHS["visual.mnn"] = ("vision_bits", "vision_block", "vision_symmetric")
+from labkit.model.plan import OPTIONS
 
 
 def require_usable(folder: Path, names: Iterable[str]) -> dict[str, Any]:
@@ -64,13 +62,12 @@ def adopt(folder: Path, *, name: str, revision: str) -> Manifest:
     options, parameters = _weights(folder)
     picture = folder / "preprocessor_config.json"
     stated = from_json(dict[str, Any], picture.read_bytes()) if picture.is_file() else {}
-    least, most = checkpoints.picture_bounds(stated)
     origin = {"name": name, "sha256": revision, "parameters": parameters, "converted": "by others"}
     written = Manifest(
         source=origin,
         tools={},
         options=options,
-        image={"min_pixels": least, "max_pixels": most},
+        image=checkpoints.picture_bounds(stated),
         image_pad=about["image_pad"],
         stop=stop_tokens(folder / manifest.tokenizer(folder)),
         files=manifest.describe_files(folder),
@@ -85,7 +82,7 @@ def _weights(folder: Path) -> tuple[dict[str, Any], int]:
     options: dict[str, Any] = {}
     parameters = 0
     with EngineProcess() as engine:
-        for file, names in GRAPHS.items():
+        for file, names in OPTIONS.items():
             ops = engine.request("graph", file=str(folder / file))["ops"]
             layers = [op["layer"] for op in ops if op["layer"] and op["external"]]
             if not layers:

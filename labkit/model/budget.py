@@ -4,6 +4,7 @@ import math
 
 from labkit.base.data import frozen
 from labkit.base.errors import ModelError
+from labkit.model.checkpoints import LARGE
 from labkit.model.images import ImageLike, load_rgb
 from labkit.model.manifest import Manifest
 from labkit.model.vision import FACTOR, smart_resize
@@ -12,9 +13,9 @@ MAX_PIXELS = 1280 * 28 * 28
 """Larger pictures are shrunk to 1,280 visual tokens; the 2B checkpoint alone would allow 16,384,
 which fill a machine's memory.
 """
-LARGE, LARGE_MAX_PIXELS = 2**28, 256 * 28 * 28
-"""A model of more parameters than this is shown 256 visual tokens, about 448×448, unless it is told
-otherwise: its first answer then comes in seconds, not in minutes.
+LARGE_MAX_PIXELS = 256 * 28 * 28
+"""A model of more than `LARGE` parameters is shown 256 visual tokens, about 448×448, unless it is
+told otherwise: its first answer then comes in seconds, not in minutes.
 """
 
 

@@ -1,6 +1,5 @@
 """Checkpoints: where they come from, and whether they are a whole Qwen2-VL."""
 
-import hashlib
 import json
 import math
 import re
@@ -17,6 +16,8 @@ from labkit.base.errors import CheckpointError
 
 MINI, TWIN = "mini", "twin:"
 ALIASES = {"qwen2-vl-2b": "Qwen/Qwen2-VL-2B-Instruct"}
+LARGE = 2**28
+"""More parameters than these are not held in memory at once, nor shown a whole photo unasked."""
 HUB_ID = re.compile(r"^\w[\w.-]*/\w[\w.-]*$")
 FLOATS = {"F16", "BF16", "F32"}
 INDEX = "model.safetensors.index.json"
@@ -38,8 +39,7 @@ class Checkpoint:
     dtype: str
     parameters: int
     weights_bytes: int
-    min_pixels: int
-    max_pixels: int
+    image: dict[str, int]  # min_pixels and max_pixels of a picture
     stop: tuple[int, ...]
 
     @property
@@ -65,12 +65,13 @@ def resolve(source: str | Path, *, on_step: Callable[..., None] | None = None) -
     CheckpointError
         If it is not there, not Qwen2-VL, or not whole; the message says what is amiss.
     """
-    if str(source) == MINI:
+    name = str(source)
+    if name == MINI:
         return inspect(paths.data_dir() / "mini-qwen2-vl", name=MINI)
-    if str(source).startswith(TWIN):
+    if name.startswith(TWIN):
         from labkit.model import twin
 
-        return inspect(twin.cached(str(source), on_step=on_step), name=str(source))
+        return inspect(twin.cached(name, on_step=on_step), name=name)
     folder = Path(source).expanduser()
     if folder.is_dir():
         return inspect(folder, name=folder.resolve().name)
@@ -87,7 +88,7 @@ def resolve(source: str | Path, *, on_step: Callable[..., None] | None = None) -
         return inspect(offer.folder if kept else hub.take(offer, on_step=on_step), name=hub_id)
     raise CheckpointError(
         f"expected 'mini', 'twin:2b', {', '.join(map(repr, ALIASES))}, a folder, or a hub id like "
-        f"'Qwen/Qwen2-VL-2B-Instruct', received {str(source)!r}, which is none of them."
+        f"'Qwen/Qwen2-VL-2B-Instruct', received {name!r}, which is none of them."
     )
 
 
@@ -112,7 +113,6 @@ def inspect(folder: Path, *, name: str | None = None) -> Checkpoint:
             f"expected a tokenizer (tokenizer.json, or vocab.json and merges.txt) in {folder}, "
             "found none."
         )
-    least, most = picture_bounds(_json(folder, "preprocessor_config.json"))
     content = tensors(folder)
     kinds = Counter(kind for kind, _ in content.values())
     if wrong := sorted(kinds.keys() - FLOATS):
@@ -132,19 +132,18 @@ def inspect(folder: Path, *, name: str | None = None) -> Checkpoint:
         dtype=kinds.most_common(1)[0][0],
         parameters=sum(count for _, count in content.values()),
         weights_bytes=sum(file.stat().st_size for file in weight_files(folder)),
-        min_pixels=least,
-        max_pixels=most,
+        image=picture_bounds(_json(folder, "preprocessor_config.json")),
         stop=stop,
     )
 
 
-def picture_bounds(picture: dict[str, Any]) -> tuple[int, int]:
-    """The least and most pixels of a picture, from ``preprocessor_config.json``'s content."""
+def picture_bounds(picture: dict[str, Any]) -> dict[str, int]:
+    """``min_pixels`` and ``max_pixels``, from what ``preprocessor_config.json`` says."""
     size = picture.get("size") or {}
-    return (
-        int(picture.get("min_pixels") or size.get("shortest_edge") or 3136),
-        int(picture.get("max_pixels") or size.get("longest_edge") or 12845056),
-    )
+    return {
+        "min_pixels": int(picture.get("min_pixels") or size.get("shortest_edge") or 3136),
+        "max_pixels": int(picture.get("max_pixels") or size.get("longest_edge") or 12845056),
+    }
 
 
 def configuration(folder: Path) -> tuple[dict[str, Any], tuple[int, ...]]:
@@ -274,19 +273,3 @@ def tensors(folder: Path) -> dict[str, tuple[str, int]]:
             "files of two checkpoints?"
         )
     return content
-
-
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over the names and contents of everything a conversion reads."""
-    read = sorted(path for pattern in WANTED for path in folder.glob(pattern))
-    names = "".join(f"{path.name}\0{file_sha256(path)}\0" for path in read)
-    return hashlib.sha256(names.encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of one file, as hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

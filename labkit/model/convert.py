@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base import command, files, hardware, paths
-from labkit.base.command import Stage, Stages
+from labkit.base.command import OnStage, Stages
 from labkit.base.errors import CommandFailed, ConversionError, EngineCrashed, EngineError
 from labkit.base.records import to_json
-from labkit.model import checkpoints, manifest
+from labkit.model import manifest
 from labkit.model.checkpoints import Checkpoint
+from labkit.model.digest import fingerprint
 from labkit.model.exporter import PARENT
 from labkit.model.manifest import Manifest
 from labkit.model.plan import STAGES, ConversionPlan
@@ -39,7 +40,7 @@ LEFTOVERS = ("llm.mnn.json", "export_args.json", ".export.log")
 def convert(
     plan: ConversionPlan,
     *,
-    on_stage: Callable[[Stage], None] | None = None,
+    on_stage: OnStage = None,
     replace: bool = False,
     check: Check | None = None,
 ) -> Manifest:
@@ -158,7 +159,7 @@ def _described(plan: ConversionPlan, model: Path, elapsed_s: float) -> Manifest:
     return Manifest(
         source={
             "name": checkpoint.name,
-            "sha256": checkpoints.fingerprint(checkpoint.folder),
+            "sha256": fingerprint(checkpoint.folder),
             "parameters": checkpoint.parameters,
             "dtype": checkpoint.dtype,
             "bytes": checkpoint.weights_bytes,
@@ -166,7 +167,7 @@ def _described(plan: ConversionPlan, model: Path, elapsed_s: float) -> Manifest:
         tools={name: metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
         options=plan.options,
-        image={"min_pixels": checkpoint.min_pixels, "max_pixels": checkpoint.max_pixels},
+        image=checkpoint.image,
         image_pad=checkpoint.image_pad,
         stop=checkpoint.stop,
         files=manifest.describe_files(model),

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.engine.graph import weights_bytes
+from labkit.model.plan import OPTIONS
 
 PARENT = "LABKIT_PARENT"
 CONNECTS = ("socket.connect", "socket.sendto", "socket.sendmsg")
@@ -102,7 +103,7 @@ def require_whole(folder: Path) -> None:
     OSError
         With ``ENOSPC``, if a file of weights ends before what its graph reads from it.
     """
-    for name in ("llm.mnn", "visual.mnn"):
+    for name in OPTIONS:
         file = folder / f"{name}.weight"
         needed, written = weights_bytes(str(folder / name)), file.stat().st_size
         if written < needed:

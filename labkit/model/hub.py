@@ -20,6 +20,7 @@ from labkit.base.data import frozen
 from labkit.base.errors import CheckpointError
 from labkit.base.records import from_json, to_json
 from labkit.model import adopted, checkpoints
+from labkit.model.digest import file_sha256
 
 CONVERTED = ("*.json", "*.mnn", "*.mnn.weight", "*.txt", "*.mtok", "*.bin")
 WEIGHTS = (".safetensors", ".mnn", ".weight", ".bin")
@@ -40,7 +41,7 @@ class HubFile:
         if path.stat().st_size != self.bytes:
             return False
         if len(self.digest) == 64:
-            return checkpoints.file_sha256(path) == self.digest
+            return file_sha256(path) == self.digest
         blob = b"blob %d\0" % self.bytes + path.read_bytes()
         return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == self.digest
 

@@ -28,6 +28,7 @@ from utils.torch_utils import onnx_export, quant  # type: ignore[import-not-foun
 from utils.vision import Vision  # type: ignore[import-not-found]
 
 from labkit.model import mapped
+from labkit.model.plan import dividing
 
 
 def install(llmexport: Any) -> None:
@@ -93,12 +94,12 @@ class TowerConverter(RowsConverter):
 
     def write_header(self, columns: int, rows: int, bits: int) -> Any:
         """MNN's converter counts blocks where llmexport counts rows."""
-        block = _dividing(self.args.quant_block, columns)
+        block = dividing(self.args.quant_block, columns)
         return super().write_header(block, rows * columns // block, bits)
 
     def quantised(self, rows: torch.Tensor, bits: int, block: int, symmetric: bool) -> Any:
         """In float32; halves go away from zero, and the least weight is kept, not the middle."""
-        blocks = rows.float().reshape(-1, _dividing(block, rows.shape[1]))
+        blocks = rows.float().reshape(-1, dividing(block, rows.shape[1]))
         top = 2 ** (bits - 1) - 1
         if symmetric:
             scale = blocks.abs().amax(1, keepdim=True) / top
@@ -124,14 +125,6 @@ class TowerConverter(RowsConverter):
             if made["name"].startswith("/merger/") and made["name"].endswith("/post_reshape"):
                 made["main"]["dims"] = made["main"]["dims"][1:]  # tokens have no batch there
         return ops
-
-
-def _dividing(block: int, columns: int) -> int:
-    """The block size that divides a row, halved as often as it takes; 0 is the whole row."""
-    block = block or columns
-    while columns % block:
-        block //= 2
-    return block
 
 
 def _away(values: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,8 @@ from labkit.base import files
 from labkit.base.data import frozen
 from labkit.base.errors import ModelError
 from labkit.base.records import from_json, to_json
-from labkit.model.checkpoints import TWIN, file_sha256, leads_out
+from labkit.model.checkpoints import TWIN, leads_out
+from labkit.model.digest import file_sha256
 
 NAME = "labkit.json"
 SCHEMA: Final = 1

@@ -3,10 +3,10 @@ line.
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labkit.base.data import frozen
 from labkit.base.errors import ConversionError
 from labkit.model.checkpoints import Checkpoint
 
@@ -29,6 +29,11 @@ MEANING = {
     "vision_block": "the same for the vision tower",
     "vision_symmetric": "the same for the vision tower",
 }
+OPTIONS = {
+    "llm.mnn": ("weight_bits", "block_size", "symmetric"),
+    "visual.mnn": ("vision_bits", "vision_block", "vision_symmetric"),
+}
+"""Of each graph, the options that say how its weights are stored."""
 STAGES = (  # what the exporter says when a stage is over, in order, and the stage in words
     ("Done load pretrained model", "load the checkpoint"),
     ("Done export visual", "vision tower to ONNX"),
@@ -44,7 +49,19 @@ BASE_MEMORY_BYTES, MEMORY_BYTES_PER_PARAMETER = int(0.9 * 2**30), 0.5
 BASE_DISK_BYTES = 100_000_000
 
 
-@dataclass(frozen=True, kw_only=True)
+def dividing(block: int, columns: int) -> int:
+    """The size of the blocks that a row is cut into: halved until it divides; 0 is the whole row.
+
+    >>> dividing(128, 192), dividing(0, 192)
+    (64, 192)
+    """
+    block = block or columns
+    while columns % block:
+        block //= 2
+    return block
+
+
+@frozen
 class ConversionPlan:
     """What will be done. `print` it before it runs."""
 

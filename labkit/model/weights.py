@@ -6,19 +6,20 @@ header, the codes, two float32 for each block, and the bias (its ``utils/mnn_con
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from labkit.base.data import frozen
 from labkit.base.errors import ModelError
 from labkit.model.chat import Model
 from labkit.model.checkpoints import WANTED, Checkpoint, tensors
+from labkit.model.plan import dividing
 
 WEIGHTS = "llm.mnn.weight"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class QuantizedLinear:
     """A linear layer's weights as codes: ``w ≈ scale * code + minimum``, block by block.
 
@@ -65,9 +66,7 @@ def quantize(weight: np.ndarray, *, bits: int = 4, block_size: int = 64) -> Quan
     ([[0, 5, 10, 15]], 0.1)
     """
     rows, columns = weight.shape
-    size = block_size or columns
-    while columns % size:
-        size //= 2
+    size = dividing(block_size, columns)
     blocks = weight.reshape(rows, columns // size, size)
     low, high = blocks.min(-1, keepdims=True), blocks.max(-1, keepdims=True)
     step = (high - low) / blocks.dtype.type(2**bits - 1)

@@ -17,9 +17,9 @@ from labkit.base.errors import ConversionError
 from labkit.base.records import from_json
 from labkit.base.show import Table
 from labkit.inside.probes import find_taps
-from labkit.inside.reference import LARGE_PARAMETERS, Reference
+from labkit.inside.reference import Reference
 from labkit.model.chat import Model
-from labkit.model.checkpoints import Checkpoint
+from labkit.model.checkpoints import LARGE, Checkpoint
 from labkit.model.images import ImageLike
 from labkit.model.parts import Part, vision_inputs
 from labkit.world.scenes import Scene, render
@@ -193,7 +193,7 @@ def compare(
         The worst of all cases, stage by stage.
     """
     cases = cases or examples()
-    tokens = 4 if checkpoint.parameters > LARGE_PARAMETERS else 64
+    tokens = 4 if checkpoint.parameters > LARGE else 64
     with Model(folder) as model:  # one after the other: never both in memory
         answered = [model.ask(*case, max_new_tokens=tokens) for case in cases]
         model.close()  # the next call starts a new engine, which holds the tower alone

@@ -18,6 +18,7 @@ from labkit.model import checkpoints, hub, manifest
 from labkit.model.chat import Answer, Model
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.convert import convert
+from labkit.model.digest import fingerprint
 from labkit.model.manifest import Manifest
 from labkit.model.plan import ConversionPlan
 
@@ -63,7 +64,7 @@ def cached(
     plan = ConversionPlan(checkpoint=checkpoint, out=Path(), **options)
     name = (
         checkpoint.name.replace("/", "--"),
-        checkpoints.fingerprint(checkpoint.folder)[:8],
+        fingerprint(checkpoint.folder)[:8],
         metadata.version("mnn"),
         *(str(int(value)) for value in plan.options.values()),
     )

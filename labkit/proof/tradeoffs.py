@@ -16,14 +16,10 @@ from labkit.base.data import frozen
 from labkit.model.chat import Model
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.manifest import Manifest
-from labkit.model.plan import BLOCKS
+from labkit.model.plan import BLOCKS, OPTIONS
 from labkit.proof.evaluate import Case, score_model
 from labkit.proof.heads import compare_layers
 
-OPTIONS = {
-    "language": ("weight_bits", "block_size", "symmetric"),
-    "vision": ("vision_bits", "vision_block", "vision_symmetric"),
-}
 GRAPHS = {"language": "llm.mnn", "vision": "visual.mnn"}
 
 
@@ -43,8 +39,8 @@ class Point:
     @property
     def options(self) -> dict[str, Any]:
         """For `labkit.model.plan.ConversionPlan`; the other part keeps 16 bits."""
-        chosen = dict(zip(OPTIONS[self.part], (self.bits, self.block, self.symmetric), strict=True))
-        return {"weight_bits": 16, "vision_bits": 16, **chosen}
+        names, chosen = OPTIONS[GRAPHS[self.part]], (self.bits, self.block, self.symmetric)
+        return {"weight_bits": 16, "vision_bits": 16, **dict(zip(names, chosen, strict=True))}
 
     def __str__(self) -> str:
         if self.bits == 16:

@@ -97,9 +97,8 @@ def test_the_command_makes_a_whole_checkpoint(
     made = checkpoints.inspect(tmp_path / "mini")
     embedded = checkpoints.resolve("mini")
     assert (made.dtype, made.parameters) == ("F16", embedded.parameters)
-    assert (made.min_pixels, made.max_pixels, made.image_pad, made.stop) == (
-        embedded.min_pixels,
-        embedded.max_pixels,
+    assert (made.image, made.image_pad, made.stop) == (
+        embedded.image,
         embedded.image_pad,
         embedded.stop,
     )

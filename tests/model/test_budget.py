@@ -16,7 +16,8 @@ from labkit import Model
 from labkit.base.errors import ModelError
 from labkit.cli import main
 from labkit.cli.shared import WORDS
-from labkit.model.budget import LARGE, LARGE_MAX_PIXELS, MAX_PIXELS, budget
+from labkit.model.budget import LARGE_MAX_PIXELS, MAX_PIXELS, budget
+from labkit.model.checkpoints import LARGE
 from labkit.model.manifest import read
 
 PHOTO = np.full((640, 900, 3), 200, np.uint8)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from labkit.base.errors import CheckpointError
-from labkit.model.checkpoints import Checkpoint, fingerprint, inspect, resolve
+from labkit.model import digest
+from labkit.model.checkpoints import Checkpoint, inspect, resolve
+from labkit.model.digest import file_sha256, fingerprint
 
 TENSORS = {"model.visual.patch_embed.proj.weight": [4, 3, 2, 14, 14], "lm_head.weight": [8, 4]}
 BYTES = {"F16": 2, "BF16": 2, "F32": 4, "I8": 1}
@@ -87,7 +91,7 @@ def test_one_file(folder: Path) -> None:
         (2,),
         5,
     )
-    assert (checkpoint.min_pixels, checkpoint.max_pixels) == (3136, 12544)
+    assert checkpoint.image == {"min_pixels": 3136, "max_pixels": 12544}
     assert checkpoint.weights_bytes == (folder / "model.safetensors").stat().st_size
 
 
@@ -108,7 +112,8 @@ def test_newer_spellings_of_sizes_and_of_stop_tokens(folder: Path) -> None:
     )
     change(folder / "config.json", eos_token_id=None, text_config={"eos_token_id": 7})
     checkpoint = inspect(folder)
-    assert (checkpoint.min_pixels, checkpoint.max_pixels, checkpoint.stop) == (784, 5000, (7,))
+    assert checkpoint.image == {"min_pixels": 784, "max_pixels": 5000}
+    assert checkpoint.stop == (7,)
     (folder / "generation_config.json").write_text('{"eos_token_id": [7, 9]}')
     assert inspect(folder).stop == (7, 9)
 
@@ -269,6 +274,31 @@ def test_a_relative_folder_that_is_not_there_is_no_crash(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match="nothing"):
         resolve(source)
+
+
+def test_files_as_they_were_are_not_read_again_for_their_fingerprint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+
+    def counted(path: Path) -> str:
+        reads.append(path.name)
+        return file_sha256(path)
+
+    monkeypatch.setattr(digest, "file_sha256", counted)
+    fresh = fingerprint(folder)
+    assert fingerprint(folder) == fresh
+    assert len(reads) == 2 * len(set(reads)), "so new that a change might not show"
+    monkeypatch.setattr(digest, "SETTLED_NS", 0)
+    assert fingerprint(folder) == fresh
+    reads.clear()
+    assert fingerprint(folder) == fresh
+    assert reads == []
+    time.sleep(0.02)  # a file system's clock may tick every few milliseconds
+    config, before = folder / "config.json", (folder / "config.json").stat()
+    config.write_bytes(config.read_bytes().replace(b"qwen2_vl", b"qwen2_vx"))
+    os.utime(config, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a copy that keeps times
+    assert fingerprint(folder) != fresh
 
 
 def test_the_fingerprint_sees_contents_and_names_but_not_times(folder: Path) -> None:

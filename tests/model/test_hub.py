@@ -15,7 +15,8 @@ from loopback_hub import REVISION, LoopbackHub
 from labkit.base import hardware, paths
 from labkit.base.errors import CheckpointError, LabkitError, ModelError
 from labkit.model import hub, manifest
-from labkit.model.checkpoints import fingerprint, resolve
+from labkit.model.checkpoints import resolve
+from labkit.model.digest import fingerprint
 
 NAME = LoopbackHub.hub_id
 WEIGHTS = "model.safetensors"

@@ -25,7 +25,7 @@ def test_it_is_a_whole_checkpoint_of_the_real_widths(small: Path) -> None:
     known = inspect(small)
     assert known.dtype == "BF16"
     assert known.config["text_config"]["hidden_size"] == 1536
-    assert (known.min_pixels, known.max_pixels) == (3136, 12845056)
+    assert known.image == {"min_pixels": 3136, "max_pixels": 12845056}
     language, tower = 46_797_824, 19_677_440  # weights of one layer of each
     rest = 151_936 * 1536 + 1536 + 1280 * 1176 + 2 * 1280 + 5120 * 5121 + 1536 * 5121
     assert known.parameters == language + tower + rest

@@ -66,13 +66,7 @@ def test_pixel_values_are_those_of_the_image_processor(
 ) -> None:
     picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     theirs = mini_reference.inputs(picture, "?")
-    mine = pixel_values(
-        prepare(
-            picture,
-            min_pixels=mini_reference.checkpoint.min_pixels,
-            max_pixels=mini_reference.checkpoint.max_pixels,
-        )
-    )
+    mine = pixel_values(prepare(picture, **mini_reference.checkpoint.image))
     assert mine.dtype == np.float32
     assert mine.shape == tuple(theirs["pixel_values"].shape)
     # Both work in float32; values reach 2.7, where neighbours are 2.4e-7 apart: two roundings at
