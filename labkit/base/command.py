@@ -220,7 +220,11 @@ def time_limit(process: Popen[Any], seconds: float | None) -> Iterator[threading
 
 @contextmanager
 def memory(pid: int) -> Iterator[list[int]]:
-    """Resident bytes of a process with its children, read ten times a second."""
+    """Resident bytes of a process with its children, read ten times a second.
+
+    A child that has not begun its own program yet still is its parent, memory included, and is
+    not counted beside it.
+    """
     import psutil
 
     process, over = psutil.Process(pid), threading.Event()
@@ -228,8 +232,13 @@ def memory(pid: int) -> Iterator[list[int]]:
 
     def read() -> None:
         with suppress(psutil.Error):  # one of them may end while it is looked at
-            family = [process, *process.children(recursive=True)]
-            readings.append(sum(member.memory_info().rss for member in family))
+            programs = {process.pid: process.cmdline()}
+            held = process.memory_info().rss
+            for child in process.children(recursive=True):
+                programs[child.pid] = child.cmdline()
+                if programs[child.pid] != programs.get(child.ppid()):
+                    held += child.memory_info().rss
+            readings.append(held)
 
     def watch() -> None:
         while not over.wait(0.1):

@@ -96,6 +96,18 @@ def test_memory_is_read_on_when_a_child_ends(log: Path) -> None:
     assert (finished.peak_bytes or 0) > 80_000_000
 
 
+def test_a_child_that_still_is_its_parent_counts_once(log: Path) -> None:
+    script = (
+        "import os, time\n"
+        "x = b'x' * 200_000_000\n"
+        "pid = os.fork()\n"
+        "time.sleep(1)\n"
+        "if pid: os.waitpid(pid, 0)"
+    )
+    finished = command.run([sys.executable, "-c", script], log=log)
+    assert 200_000_000 < (finished.peak_bytes or 0) < 300_000_000
+
+
 def test_an_interrupt_ends_the_command(log: Path) -> None:
     def interrupt(line: str) -> None:
         pids.append(int(line))
