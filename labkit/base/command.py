@@ -230,21 +230,17 @@ def memory(pid: int) -> Iterator[list[int]]:
     process, over = psutil.Process(pid), threading.Event()
     readings: list[int] = []
 
-    def read() -> None:
-        with suppress(psutil.Error):  # one of them may end while it is looked at
-            programs = {process.pid: process.cmdline()}
-            held = process.memory_info().rss
-            for child in process.children(recursive=True):
-                programs[child.pid] = child.cmdline()
-                if programs[child.pid] != programs.get(child.ppid()):
-                    held += child.memory_info().rss
-            readings.append(held)
-
     def watch() -> None:
-        while not over.wait(0.1):
-            read()
+        while not over.is_set():
+            with suppress(psutil.Error):  # one of them may end while it is looked at
+                begun = [
+                    child
+                    for child in process.children(recursive=True)
+                    if child.cmdline() != psutil.Process(child.ppid()).cmdline()
+                ]
+                readings.append(sum(one.memory_info().rss for one in [process, *begun]))
+            over.wait(0.1)
 
-    read()
     reader = threading.Thread(target=watch, daemon=True)
     reader.start()
     try:
