@@ -4,6 +4,7 @@ const PAGE = `
 <div class="le-tools">
   <label class="le-layer">Layer <select></select></label> <label class="le-head">Head <select></select></label>
   <label class="le-opacity">Map over picture <input type="range" min="0" max="100" value="70"></label>
+  <button type="button" class="le-picture">Save as a picture</button> <button type="button" class="le-page">Save as a page</button>
 </div>
 <div class="le-words" role="listbox" aria-label="Words"></div>
 <div class="le-panels"></div>
@@ -30,6 +31,12 @@ function make(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   node.append(...children);
   return node;
+}
+
+function download(blob, name) {
+  const link = make("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
 function mapOf(kind, pair, head, query, cells, queries) {
@@ -102,6 +109,7 @@ function render({ model, el }) {
     const way = spec.words ? "Point at a word, or reach the words with Tab and use the arrow keys." :
       "Point at a patch; click to keep it. With the keyboard: Tab to a picture, arrow keys move, [ and ] change the head.";
     find(".le-help").textContent = way;
+    find(".le-page").hidden = spec.saved ?? false;
     picture.src = spec.image;
   }
 
@@ -225,7 +233,35 @@ function render({ model, el }) {
     boxes.forEach((box, i) => box.canvas.setAttribute("aria-label", `${who}${place} ${sentences[i]}`));
   }
 
+  // The maps as they stand, each with its name and its scale, and below what is said of them.
+  function savePicture() {
+    const [gap, line] = [16, 20], tall = Math.max(...boxes.map(({ canvas }) => canvas.height));
+    const lefts = boxes.map((_, i) => boxes.slice(0, i).reduce((sum, { canvas }) => sum + canvas.width + gap, gap));
+    const width = Math.max(lefts.at(-1) + boxes.at(-1).canvas.width + gap, 480), sheet = make("canvas"), pen = sheet.getContext("2d");
+    const font = "13px system-ui, sans-serif", lines = [""];
+    pen.font = font;
+    for (const word of find(".le-readout").textContent.split(" ")) {
+      const longer = `${lines.at(-1)} ${word}`.trim();
+      if (pen.measureText(longer).width < width - 2 * gap) lines[lines.length - 1] = longer;
+      else lines.push(word);
+    }
+    Object.assign(sheet, { width, height: tall + (lines.length + 3) * line + gap });
+    pen.fillStyle = "#fff";
+    pen.fillRect(0, 0, sheet.width, sheet.height);
+    Object.assign(pen, { fillStyle: "#212121", font });
+    boxes.forEach(({ figure, canvas, bar, low, high }, i) => {
+      pen.fillText(figure.firstChild.textContent, lefts[i], line, canvas.width);
+      pen.drawImage(canvas, lefts[i], line + 6);
+      pen.drawImage(bar, lefts[i], tall + line + 12, canvas.width, bar.height);
+      pen.fillText(low.textContent, lefts[i], tall + 2.5 * line + 4);
+      pen.fillText(high.textContent, lefts[i] + canvas.width - pen.measureText(high.textContent).width, tall + 2.5 * line + 4);
+    });
+    lines.forEach((text, i) => pen.fillText(text, gap, tall + (i + 3.6) * line));
+    sheet.toBlob((blob) => download(blob, "explorer.png"));
+  }
+
   function take(message, buffers) {
+    if (message.kind === "page") download(new Blob(buffers, { type: "text/html" }), "explorer.html");
     if (message.kind !== "layer" || message.run !== spec?.run) return;
     const floats = buffers.map((view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength)));
     held.set(message.layer, spec.panels.map((_, i) => {
@@ -246,6 +282,8 @@ function render({ model, el }) {
   layers.addEventListener("change", () => set("layer", Number(layers.value)));
   heads.addEventListener("change", () => set("head", Number(heads.value)));
   opacity.addEventListener("input", draw);
+  find(".le-picture").addEventListener("click", savePicture);
+  find(".le-page").addEventListener("click", () => model.send({ do: "save" }));
   picture.addEventListener("load", draw);
   const start = () => { setUp(); draw(); };
   model.on("change:spec", start);

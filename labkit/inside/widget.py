@@ -1,10 +1,13 @@
 """The explorer's widget: maps over a picture, of the query that is pointed at.
 
 Queries and keys go to the browser, not the n×n patterns between them; the browser computes the one
-row that it draws, so hovering needs no kernel. Without a kernel the static figure shows.
+row that it draws, so hovering needs no kernel. Without a kernel the static figure shows, or a page
+with all of it inside: `Explorer.save`.
 """
 
+import base64
 import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import field
 from itertools import chain
@@ -14,15 +17,18 @@ from typing import Any
 import anywidget
 import numpy as np
 import traitlets
+from jinja2 import Template
 from PIL import Image
 
 from labkit.base.data import frozen
 from labkit.base.errors import ProbeError
+from labkit.base.files import write
 from labkit.base.show import Picture, data_url
 from labkit.inside.attention import attention_pattern, cosines
-from labkit.inside.looks import Inside
+from labkit.inside.looks import Inside, chosen
 
 ALL_AT_ONCE_BYTES = 4_000_000  # beyond this a layer is sent when it is chosen
+IN_A_PAGE_BYTES = 48_000_000  # beyond this a saved page holds the chosen layer only
 FORMULAS: dict[str, Callable[..., np.ndarray]] = {
     "softmax": lambda query, keys: attention_pattern(query[None], keys)[0],
     "cosine": cosines,
@@ -121,6 +127,51 @@ class Explorer(anywidget.AnyWidget):
         row = FORMULAS[chosen.kind](q[self.head, self.query], k[self.head])
         return row.reshape(self.inside.grid)
 
+    def save(self, path: str | Path, *, layers: Sequence[int] | None = None) -> Path:
+        """Write one HTML file that works like this, without a kernel and without a network.
+
+        Parameters
+        ----------
+        layers
+            Which the page holds. By default all; of a large picture, where they would take more
+            than 48 MB, the chosen one. A page without some says so.
+
+        Raises
+        ------
+        ProbeError
+            If there is no such layer.
+        """
+        path = Path(path)
+        write(path, self._page(layers))
+        return path
+
+    def _page(self, layers: Sequence[int] | None = None) -> str:
+        count = self._counts["layer"]
+        if layers is None:
+            fits = count * sum(map(len, self._buffers(0))) <= IN_A_PAGE_BYTES
+            layers = range(count) if fits else [self.layer]
+        kept = chosen(layers, count)
+        names = [self.layers[layer] for layer in kept]
+        packed = [[base64.b64encode(b).decode() for b in self._buffers(layer)] for layer in kept]
+        traits = {
+            "spec": {**self.spec, "layers": names, "saved": True},
+            "query": self.query,
+            "layer": kept.index(self.layer) if self.layer in kept else 0,
+            "head": self.head,
+        }
+        here = Path(__file__)
+        sources = {name: here.with_suffix(f".{name}").read_text("utf-8") for name in ("js", "css")}
+        template = Template(here.with_name("page.html").read_text("utf-8"), autoescape=True)
+        page: str = template.render(
+            sources,
+            title=f"Explorer of {', '.join(panel.name for panel in self.panels)}",
+            left_out=f"{', '.join(names)} of {count} layers" if len(kept) < count else "",
+            static=self.static,
+            picture=data_url(self.static.png),
+            saved=json.dumps({"traits": traits, "layers": packed}).replace("</", r"<\/"),
+        )
+        return page
+
     @traitlets.validate("query", "layer", "head")
     def _within(self, proposal: Any) -> int:
         name, value = proposal["trait"].name, int(proposal["value"])
@@ -160,7 +211,10 @@ class Explorer(anywidget.AnyWidget):
         }
 
     def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:
-        self._send_layers(content.get("layers"))
+        if content.get("do") == "save":
+            self.send({"kind": "page"}, [self._page().encode()])
+        else:
+            self._send_layers(content.get("layers"))
 
     def _send_layers(self, layers: Sequence[int] | None = None) -> None:
         every = range(self._counts["layer"]) if self.spec["atOnce"] else [self.layer]

@@ -6,6 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbformat
@@ -136,6 +137,9 @@ def test_attention_by_mouse_and_keyboard(
             f"{statistics.median(delays):.1f} ms, p95 {worst:.1f} ms\n"
         )
     assert worst < MOST_DELAY_MS
+    with notebook.page.expect_download() as download:
+        root.get_by_role("button", name="Save as a page").click()
+    assert notebook.kernel("one._page()") == Path(download.value.path()).read_text("utf-8")
     notebook.shot("explorer_attention_light")
     notebook.theme("dark")
     notebook.shot("explorer_attention_dark")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,6 +112,53 @@ def test_new_words_replace_the_old_ones() -> None:
     made = make(words_panel(2), words=["a", "b"], query=1)
     made.show([words_panel(3)], ["a", "b", "c"])
     assert (made.spec["words"], made.spec["run"], made.query) == (["a", "b", "c"], 2, 2)
+
+
+def kept(page: Path) -> dict[str, Any]:
+    """What a saved page holds: the traits, and by layer its buffers as float32."""
+    (text,) = re.findall(r'id="saved">(.*?)</script>', page.read_text(encoding="utf-8"))
+    saved: dict[str, Any] = json.loads(text)
+    saved["layers"] = [
+        [np.frombuffer(base64.b64decode(data), np.float32) for data in layer]
+        for layer in saved["layers"]
+    ]
+    return saved
+
+
+def test_a_saved_page_holds_all_and_asks_nobody(tmp_path: Path) -> None:
+    words = ["</script>", "b", "c", "d", "e", "f", "g", "h"]
+    made = make(words=words, query=3, layer=2, head=1)
+    page = made.save(tmp_path / "page.html")
+    saved = kept(page)
+    assert {name: saved["traits"][name] for name in ("query", "layer", "head")} == {
+        "query": 3,
+        "layer": 2,
+        "head": 1,
+    }
+    assert saved["traits"]["spec"]["words"] == words
+    for layer, (q, k) in enumerate(saved["layers"]):
+        assert np.array_equal(q, Q[layer].ravel())
+        assert np.array_equal(k, K[layer].ravel())
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"https?://|<link|@import|url\(|\bfetch\(|\bfrom ['\"]", text)
+    assert "This page holds" not in text
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_saved_page_without_some_layers_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(layer=2)
+    page = made.save(tmp_path / "two.html", layers=[2, 0])
+    assert "This page holds L0, L2 of 3 layers" in page.read_text(encoding="utf-8")
+    assert kept(page)["traits"]["layer"] == 1
+    with pytest.raises(ProbeError, match="expected layers from 0 to 2, received 3"):
+        made.save(tmp_path / "none.html", layers=[3])
+    monkeypatch.setattr(widget, "IN_A_PAGE_BYTES", 100)
+    page = made.save(tmp_path / "one.html")
+    assert "This page holds L2 of 3 layers" in page.read_text(encoding="utf-8")
+    assert np.array_equal(kept(page)["layers"][0][0], Q[2].ravel())
+    assert not (tmp_path / "none.html").exists()
 
 
 def test_where_no_widget_can_be_shown_the_figure_shows(mini_model: Any) -> None:
