@@ -12,7 +12,7 @@ REAL = hub.size(4_420_000_000)
 def catalogue() -> Table:
     """What `labkit fetch` knows by name, and what it has brought here."""
     mini, offers = paths.data_dir() / "mini-qwen2-vl", {o.hub_id: o for o in hub.all_kept()}
-    weights, whole = hub.size((mini / "model.safetensors").stat().st_size), twin.place(1)
+    weights, whole = hub.size((mini / "model.safetensors").stat().st_size), twin.place()
     rows: list[tuple[object, ...]] = [("mini", "trained for this lab", weights, mini, "apache-2.0")]
     for name, hub_id in checkpoints.ALIASES.items():
         offer = offers.pop(hub_id, None)
@@ -20,7 +20,8 @@ def catalogue() -> Table:
         rows.append((name, f"the real one: {hub_id}", REAL, where, "apache-2.0"))
     where = whole if whole.is_dir() else "not here: labkit fetch twin:2b"
     rows.append(("twin:2b", "of its size, random weights: its words are noise", REAL, where, "-"))
-    rows.append(("twin:2b/N", "the same with one layer in N", "0.7 GB and more", "", "-"))
+    fewer = "the same with one layer in N, or twin:2b/block: with one, and few words"
+    rows.append(("twin:2b/N", fewer, "0.2 GB and more", "", "-"))
     for folder in sorted(whole.parent.glob("2b-*")):
         if folder != whole:
             bytes_ = hub.size(paths.size_bytes(folder))

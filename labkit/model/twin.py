@@ -15,7 +15,7 @@ from typing import Any
 from labkit.base import files, paths
 from labkit.base.errors import CheckpointError
 
-NAMES = re.compile(r"twin:2b(?:/([1-9]\d?))?")
+NAMES = re.compile(r"twin:2b(?:/([1-9]\d?|block))?")
 WORDS = "model.embed_tokens.weight"
 LAYERS = {"model.layers": 28, "visual.blocks": 32}
 DIMENSIONS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
@@ -29,7 +29,8 @@ def cached(name: str, *, on_step: Callable[..., None] | None = None) -> Path:
     Parameters
     ----------
     name
-        ``"twin:2b"``, or ``"twin:2b/8"`` with one layer in eight, every width kept.
+        ``"twin:2b"``, or ``"twin:2b/8"`` with one layer in eight, every width kept; or
+        ``"twin:2b/block"``: one block of each part, and the embedded checkpoint's words alone.
     on_step
         Called with how many files are written, of how many, and the last one's name.
 
@@ -41,26 +42,29 @@ def cached(name: str, *, on_step: Callable[..., None] | None = None) -> Path:
         If it cannot be written; nothing half-written is left.
     """
     known, most = NAMES.fullmatch(name), min(LAYERS.values())
-    share = int(known[1] or 1) if known else 0
+    part = (known[1] or "1") if known else "0"
+    share = most if part == "block" else int(part)
     if not 0 < share <= most:
         raise CheckpointError(
             f"expected twin:2b, or twin:2b/N with N up to {most} for one layer in N, "
-            f"received {name!r}."
+            f"or twin:2b/block, received {name!r}."
         )
-    folder = place(share)
+    folder = place(part)
     if not folder.is_dir():
         with files.new_folder(folder) as half:
-            _write(half, share, on_step)
+            _write(half, share, part == "block", on_step)
     return folder
 
 
-def place(share: int) -> Path:
-    """Where the twin with one layer in ``share`` stands, or will."""
-    return paths.cache_dir() / "twins" / f"2b-{share}"
+def place(part: str = "1") -> Path:
+    """Where a twin stands, or will: with one layer in so many, or ``"block"``."""
+    return paths.cache_dir() / "twins" / f"2b-{part}"
 
 
-def _write(folder: Path, share: int, on_step: Callable[..., None] | None) -> None:
-    """A file for each layer, one file in memory at a time; the embedded checkpoint's words."""
+def _write(folder: Path, share: int, few: bool, on_step: Callable[..., None] | None) -> None:
+    """A file for each layer, one file in memory at a time; the embedded checkpoint's words, and
+    ``few``: no room for others.
+    """
     from safetensors.torch import save_file
 
     source = paths.data_dir() / "mini-qwen2-vl"
@@ -74,10 +78,14 @@ def _write(folder: Path, share: int, on_step: Callable[..., None] | None) -> Non
     known_words, layers = config["text_config"]["vocab_size"], depth["model.layers"]
     counts = {"num_hidden_layers": layers, "layer_types": ["full_attention"] * layers}
     config["text_config"] |= DIMENSIONS["text_config"] | counts
+    words = DIMENSIONS["words"]
+    if few:
+        config["text_config"]["vocab_size"] = known_words
+        words = {WORDS: [known_words, *words[WORDS][1:]]}
     config["vision_config"] |= DIMENSIONS["vision_config"] | {"depth": depth["visual.blocks"]}
     config |= {"tie_word_embeddings": True, "dtype": "bfloat16"}
     files.write(folder / "config.json", json.dumps(config, indent=1) + "\n")
-    parts = {"words": DIMENSIONS["words"], "ends": DIMENSIONS["ends"]}
+    parts = {"words": words, "ends": DIMENSIONS["ends"]}
     for place, count in depth.items():
         for number in range(count):
             shapes = {f"{place}.{number}.{n}": s for n, s in DIMENSIONS[place].items()}

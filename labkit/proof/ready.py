@@ -50,10 +50,13 @@ def cached(
     source: str = checkpoints.MINI,
     *,
     on_stage: OnStage = None,
+    checked: bool = True,
     **options: Any,
 ) -> Path:
     """A converted model of a checkpoint in the cache folder; converted once, and again when the
     checkpoint changes.
+
+    Unchecked, without parity, it has a place of its own: enough where only its time matters.
 
     Raises
     ------
@@ -67,13 +70,14 @@ def cached(
         fingerprint(checkpoint.folder)[:8],
         metadata.version("mnn"),
         *(str(int(value)) for value in plan.options.values()),
+        *(() if checked else ("unchecked",)),
     )
     plan = replace(plan, out=paths.cache_dir() / "models" / "-".join(name))
     try:
         manifest.read(plan.out)
     except ModelError:
         shutil.rmtree(plan.out, ignore_errors=True)
-        convert_checked(plan, on_stage=on_stage)
+        (convert_checked if checked else convert)(plan, on_stage=on_stage)
     return plan.out
 
 

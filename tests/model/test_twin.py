@@ -32,6 +32,15 @@ def test_it_is_a_whole_checkpoint_of_the_real_widths(small: Path) -> None:
     assert rest + 28 * language + 32 * tower == pytest.approx(2.209e9, rel=1e-3)
 
 
+def test_a_block_has_the_real_widths_and_few_words() -> None:
+    known = resolve("twin:2b/block")
+    text, tower = known.config["text_config"], known.config["vision_config"]
+    assert (text["num_hidden_layers"], tower["depth"], text["intermediate_size"]) == (1, 1, 8960)
+    assert known.parameters < 110e6
+    assert text["vocab_size"] > known.image_pad
+    mapped.load(known.folder)
+
+
 def test_transformers_takes_every_tensor_and_misses_none(small: Path) -> None:
     model = mapped.load(small)  # strict: names, numbers and shapes
     assert (
