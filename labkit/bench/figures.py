@@ -10,6 +10,8 @@ from labkit.base.draw import CYCLE, finish, legend_below, subplots
 from labkit.base.show import Picture
 from labkit.base.stats import MARGIN
 from labkit.bench.rows import Comparison, amount, unit_of
+from labkit.bench.work import Achieved
+from labkit.kernels.roof import KINDS, Roof
 
 # Shape too: colour is not for everyone.
 MARKS: dict[str, dict[str, Any]] = {
@@ -17,6 +19,7 @@ MARKS: dict[str, dict[str, Any]] = {
     "slower": {"marker": "s", "color": CYCLE[0]},
     "undecided": {"marker": "D", "color": "0.4", "markerfacecolor": "white"},
 }
+PART_MARKS = {"vision": "o", "prefill": "s", "decode": "^"}
 SIDES: tuple[dict[str, Any], ...] = (
     {"marker": "o", "color": CYCLE[0]},
     {"marker": "s", "color": CYCLE[2], "fillstyle": "none"},
@@ -94,3 +97,43 @@ def values(rows: Sequence[Comparison]) -> Picture:
     legend_below(figure, axis, 2)
     words = f"Every value of {len(rows[0].order)} pairs in the order of measurement."
     return finish(figure, f"{words} {'. '.join(alt)}.")
+
+
+def roofline(roof: Roof, done: Sequence[Achieved] = ()) -> Picture:
+    """Operations a second over operations to a byte, both logarithmic: the roof, and what was
+    achieved under it.
+
+    Parameters
+    ----------
+    done
+        From `labkit.bench.work.achieved`; an engine has a colour, a part a mark.
+    """
+    figure, axis = subplots(size=(9, 5.2))
+    least = min([one.work.intensity for one in done], default=1) / 3
+    most = max([one.work.intensity for one in done], default=1e3) * 3
+    x, alt = np.geomspace(least, most, 200), []
+    memory, lines = roof.peaks["memory"].median, ("-", "--")
+    for kind, line in zip([kind for kind in roof.peaks if kind != "memory"], lines, strict=False):
+        peak = roof.peaks[kind].median
+        axis.plot(x, np.minimum(peak, x * memory) / 1e9, line, color="0.3", linewidth=1.4)
+        words = f"{KINDS[kind][0]}, {peak / 1e9:.3g} GOP/s"
+        axis.text(most, peak / 1e9, f" {words}", va="center", fontsize=9)
+        alt.append(words)
+    alt.append(f"memory {memory / 1e9:.3g} GB/s")
+    axis.text(1.6 * least, 1.1 * least * memory / 1e9, alt[-1], fontsize=9)
+    engines = list(dict.fromkeys(one.engine for one in done))
+    for one in done:
+        colour = CYCLE[engines.index(one.engine) % len(CYCLE)]
+        look = {"color": colour, "markeredgecolor": "black", "markersize": 8}
+        axis.plot(one.work.intensity, one.rate / 1e9, PART_MARKS[one.part], **look)
+        share = one.rate / roof.at(one.work.intensity)
+        alt.append(f"{one.part}, {one.engine}: {one.rate / 1e9:.3g} GOP/s, {share:.0%} of the roof")
+    for engine, colour in zip(engines, CYCLE, strict=False):
+        axis.plot([], [], "D", color=colour, label=engine)
+    for part in dict.fromkeys(one.part for one in done):
+        axis.plot([], [], PART_MARKS[part], color="white", markeredgecolor="black", label=part)
+    axis.set(xscale="log", yscale="log", xlim=(least, most))
+    axis.set(xlabel="operations to a byte from memory", ylabel="GOP/s")
+    if done:
+        legend_below(figure, axis, 4)
+    return finish(figure, f"The roof of this machine on {roof.threads} threads: {'; '.join(alt)}.")

@@ -1,9 +1,10 @@
-"""``labkit bench`` and ``labkit report``: two ways to run, in pairs; instructions; a page."""
+"""``labkit bench``, ``roofline``, ``report``: ways to run, in pairs; the roof; one page."""
 
 import re
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
+from json import loads
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -146,6 +147,53 @@ def _count(
         for label, c in counts.items():
             text.append(f"{part.name}, {label}: top functions\n{top_functions(c)}")
     show(as_json, content, "\n\n".join(text))
+
+
+def roofline(
+    results: tuple[str, ...] = (),
+    *,
+    checkpoint: str | None = None,
+    threads: int | None = None,
+    out: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Measure the peaks; set what results reached beside them.
+
+    Parameters
+    ----------
+    results : FILE
+        what labkit bench wrote on this machine
+    checkpoint
+        what the models were converted from (default: the one that each result names)
+    out : PICTURE
+        draw it into a PNG file; must not exist yet
+    json
+        print the peaks, and what was reached, as JSON
+    """
+    from labkit.base import files
+    from labkit.bench import work
+    from labkit.bench.figures import roofline as drawn
+    from labkit.bench.results import read, require_free
+    from labkit.bench.watch import Watch
+    from labkit.cli.shared import resolved
+    from labkit.kernels import roof
+
+    if out:
+        require_free(out)
+    every, done = [read(Path(result)) for result in results], []
+    for result in every:
+        folder = resolved(checkpoint or result.model["name"]).folder
+        config = loads((folder / "config.json").read_text(encoding="utf-8"))
+        done += work.achieved(result, config)
+    watch = Watch()
+    peaks = roof.measure(threads)
+    for warning in watch.warnings():
+        say(warning)
+    text = f"{peaks}\n\n{work.table(peaks, done)}" if done else peaks
+    show(json, {"roof": peaks, "achieved": done}, text)
+    if out:
+        files.write(out, drawn(peaks, done).png)
+        say(out)
 
 
 def report(results: Sequence[Path], *, out: Path, allow_mixed: bool = False) -> None:

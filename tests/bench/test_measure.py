@@ -12,15 +12,16 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from labkit.base import stats
+from labkit.base import paths, stats
 from labkit.base.errors import ResultError
 from labkit.base.records import to_json
-from labkit.bench import measure, results
+from labkit.bench import figures, measure, results, work
 from labkit.bench.comparisons import PARTS, Side
 from labkit.bench.plan import BenchPlan
 from labkit.bench.rows import Measured
 from labkit.bench.runner import open_runner
 from labkit.engine.lanes import Lane
+from labkit.kernels.roof import Peak, Roof
 from labkit.model import manifest
 
 
@@ -135,6 +136,28 @@ def test_pairs_are_counted_raw_values_kept_and_one_side_idles(
     loads = ["AB"[label.startswith("kept")] for part, label in FakeRunner.done if part == "load"]
     assert "".join(loads) == "".join(result.rows[0].order)
     assert (FakeRunner.most_alive, FakeRunner.alive) == (2, 0)
+
+
+def test_what_was_reached_of_the_roof(result: results.BenchResult, mini_folder: Path) -> None:
+    config = json.loads((paths.data_dir() / "mini-qwen2-vl" / "config.json").read_bytes())
+    done = {(one.part, one.engine): one for one in work.achieved(result, config)}
+    assert len(done) == 6
+    unpacked, kept = (done["decode", side.side.label] for side in result.rows[0].both)
+    assert unpacked.work.operations == kept.work.operations
+    assert 4 < unpacked.work.bytes / kept.work.bytes < 32 / 4  # int4 with scales and minima
+    assert kept.rate == pytest.approx(2 * unpacked.rate)
+    roof = Roof(
+        machine="a CPU",
+        threads=1,
+        instructions="sdot",
+        peaks={
+            "float32": Peak(median=1e9, low=1e9, high=1e9),
+            "memory": Peak(median=1e9, low=1e9, high=1e9),
+        },
+    )
+    share = kept.rate / roof.at(kept.work.intensity)
+    assert f"{share:.0%}" in str(work.table(roof, [kept]))
+    assert f"decode, {kept.engine}: " in figures.roofline(roof, [kept]).alt
 
 
 def test_sides_are_closed_when_one_fails(plan: BenchPlan) -> None:
