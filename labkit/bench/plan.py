@@ -11,10 +11,13 @@ from labkit.bench.comparisons import COMPARISONS, PARTS, Side
 from labkit.building.record import read_record
 from labkit.engine.lanes import Lane, native
 from labkit.model import checkpoints, manifest
+from labkit.model.budget import is_large
 from labkit.model.digest import fingerprint
 from labkit.model.manifest import Manifest
 from labkit.proof.tradeoffs import stored
 
+# Seen with 0.4 and 2.2 billion parameters; the base is for two processes.
+BASE_BYTES, UNPACKED_BYTES = 2**30, 4.2
 HERE = ("model", "checkpoint", "lane", "build", "against")  # not a result's business
 
 
@@ -83,10 +86,27 @@ class BenchPlan:
         return {name: value for name, value in vars(self).items() if name not in HERE}
 
 
-def default_comparisons(threads: int) -> tuple[str, ...]:
-    """What this machine can compare without torch."""
+def default_comparisons(threads: int, about: Manifest) -> tuple[str, ...]:
+    """What this machine can compare without torch: of a large model one comparison, for each pair
+    takes minutes.
+    """
     first = "kleidiai" if hardware.describe().can_run_kleidiai else "quantised"
-    return (first, "threads", "chat") if threads > 1 else (first,)
+    chosen = (first, "threads", "chat") if threads > 1 else (first,)
+    if not is_large(about):
+        return chosen
+    return chosen[1:2] if first == "quantised" and threads > 1 and _too_large(about) else chosen[:1]
+
+
+def _too_large(about: Manifest) -> str:
+    """What is missing to hold weights as float32 beside the quantised ones; or nothing."""
+    free = hardware.describe().memory_available_bytes
+    needed = BASE_BYTES + UNPACKED_BYTES * about.source["parameters"] + about.total_bytes
+    if free is None or free >= needed:
+        return ""
+    return (
+        f"expected {needed / 2**30:.1f} GiB of free memory for weights unpacked to float32, "
+        f"found {free / 2**30:.1f} GiB. Take --compare threads or chat, or close other programs"
+    )
 
 
 def require_pairs(pairs: int) -> None:
@@ -119,6 +139,8 @@ def require_possible(plan: BenchPlan, about: Manifest) -> None:
             "Take --compare quantised or threads, or count KleidiAI's instructions: "
             "labkit bench --lane emulated --count"
         )
+    if "quantised" in plan.comparisons and (amiss := _too_large(about)):
+        raise ResultError(amiss)
     if plan.against and manifest.read(plan.against).source["sha256"] != about.source["sha256"]:
         raise ResultError(
             f"expected two conversions of one checkpoint, but {plan.against} is of another one "

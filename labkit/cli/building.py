@@ -101,7 +101,8 @@ def demo(
         the result's file (default: a new one in labkit's results folder)
     """
     from labkit.base import paths
-    from labkit.bench import builds, measure, results
+    from labkit.bench import builds, results
+    from labkit.bench.demos import demos
     from labkit.engine import lanes
     from labkit.proof.ready import folder_of
 
@@ -120,5 +121,5 @@ def demo(
     if out:
         results.require_free(out)
     with progress("pairs") as on_step:
-        result = measure.demos(first, second, *asked, pairs=pairs, on_step=on_step)
+        result = demos(first, second, *asked, pairs=pairs, on_step=on_step)
     print(result, results.save(result, out), sep="\n")

@@ -42,7 +42,7 @@ def bench(
     Parameters
     ----------
     compare : NAME
-        which (default: what fits this machine)
+        which (default: what fits this machine; one for a large model)
     parts
         what to measure (default: all)
     pairs
@@ -70,6 +70,7 @@ def bench(
     from labkit.bench.measure import run
     from labkit.bench.plan import BenchPlan, default_comparisons, require_timed
     from labkit.engine import lanes
+    from labkit.model import manifest
     from labkit.proof.ready import folder_of
 
     size: dict[str, Any] = {"image": image, "prompt_tokens": prompt_tokens}
@@ -86,9 +87,10 @@ def bench(
     place = lanes.Lane(name=lane, cpu=None if lane == "native" else "max")
     require_timed(place)
     threads = threads or hardware.default_threads()
+    folder = folder_of(model, on_stage=say)
     plan = BenchPlan(
-        model=folder_of(model, on_stage=say),
-        comparisons=tuple(compare or default_comparisons(threads)),
+        model=folder,
+        comparisons=tuple(compare or default_comparisons(threads, manifest.read(folder))),
         parts=tuple(parts),
         pairs=pairs,
         **size,
@@ -101,7 +103,7 @@ def bench(
         against=against,
     )
     with progress("pairs") as on_step:
-        result = run(plan, on_step=on_step)
+        result = run(plan, on_step=on_step, on_words=say)
     saved = results.save(result, out)
     show(json, result, result)
     print(f"{saved}\nAs a page: labkit report {saved} --out page.html", file=sys.stderr)

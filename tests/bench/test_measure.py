@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from labkit.base import paths, stats
+from labkit.base import hardware, paths, stats
 from labkit.base.errors import ResultError
 from labkit.base.records import to_json
 from labkit.bench import figures, measure, results, work
 from labkit.bench.comparisons import PARTS, Side
-from labkit.bench.plan import BenchPlan
+from labkit.bench.plan import BenchPlan, default_comparisons
 from labkit.bench.rows import Measured
 from labkit.bench.runner import open_runner
 from labkit.engine.lanes import Lane
@@ -93,8 +93,9 @@ def test_warm_up_gives_up_on_what_never_settles() -> None:
     assert not measure.steady(taken)
 
 
-def test_warm_up_of_a_large_model_ends_after_two_long_passes() -> None:
-    assert measure.warm_up(iter([5.0, 4.0, 4.0]).__next__) == (5.0, 4.0)
+def test_warm_up_of_a_large_model_ends_after_one_long_pass() -> None:
+    assert measure.warm_up(iter([5.0, 4.0, 4.0]).__next__) == (5.0,)
+    assert measure.warm_up(iter([0.9, 0.5, 0.5]).__next__) == (0.9, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(("after", "kept"), [(9, ["quantised"]), (13, ["quantised"]), (5, [])])
@@ -115,6 +116,54 @@ def test_interrupted_it_keeps_the_comparisons_that_are_whole(
     assert result.plan["comparisons"] == kept
     assert {len(row.order) for row in result.rows} == {9}
     assert FakeRunner.alive == 0
+
+
+def test_stopped_within_a_comparison_the_same_plan_goes_on_and_another_does_not(
+    plan: BenchPlan,
+) -> None:
+    def stop(done: int, *_: object) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    words: list[str] = []
+    plan = replace(plan, seed=1)
+    options: dict[str, Any] = {"open_side": FakeRunner, "on_words": words.append}
+    with pytest.raises(KeyboardInterrupt):
+        measure.run(plan, on_step=stop, **options)
+    assert words == [
+        "quantised: 9 pairs, about 8 s",
+        "quantised: 5 pairs are kept; the same command goes on with them",
+    ]
+    FakeRunner.done.clear()
+    result = measure.run(plan, **options)
+    assert "goes on after 5 pairs" in words[-1]
+    assert len([1 for part, _ in FakeRunner.done if part == "load"]) == 2 * 4
+    assert [len(row.order) for row in result.rows] == [9] * len(PARTS)
+    assert result.rows[0].order == measure.orders(9, np.random.default_rng(1))
+    assert results.parse(to_json(result)) == result
+    for fresh in (plan, replace(plan, seed=2)):  # what is whole is not gone on with
+        measure.run(fresh, **options)
+        assert words[-1].startswith("quantised: 9 pairs, about")
+
+
+def test_weights_that_would_not_fit_unpacked_are_not_compared_so(
+    plan: BenchPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = manifest.read(plan.model)
+    large = replace(about, source=about.source | {"parameters": 2_208_985_600})
+    for gib, chosen in ((8, "threads"), (16, "quantised")):
+        machine = replace(
+            hardware.describe(), architecture="x86_64", memory_available_bytes=gib * 2**30
+        )
+        monkeypatch.setattr(hardware, "describe", lambda machine=machine: machine)
+        assert default_comparisons(2, large) == (chosen,)
+        assert default_comparisons(2, about) == ("quantised", "threads", "chat")
+    monkeypatch.setattr(manifest, "read", lambda _: large)
+    monkeypatch.setattr(
+        hardware, "describe", lambda: replace(machine, memory_available_bytes=2**33)
+    )
+    with pytest.raises(ResultError, match=r"GiB of free memory .* Take --compare threads"):
+        measure.run(plan, open_side=FakeRunner)  # type: ignore[arg-type]
 
 
 def test_pairs_are_counted_raw_values_kept_and_one_side_idles(

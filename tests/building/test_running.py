@@ -17,7 +17,8 @@ from labkit.base import files, hardware
 from labkit.base.command import Stage
 from labkit.base.errors import BuildError, LaneNotReady, ResultError
 from labkit.base.records import to_json
-from labkit.bench import measure, results
+from labkit.bench import results
+from labkit.bench.demos import demos
 from labkit.bench.plan import BenchPlan
 from labkit.building import llm_demo, plans, running
 from labkit.building.plans import BuildPlan
@@ -473,7 +474,7 @@ def test_two_builds_are_timed_in_pairs(
     tmp_path: Path,
 ) -> None:
     record = stand_in(platform.machine())
-    result = measure.demos(
+    result = demos(
         replace(record, variant="baseline"), record, mini_folder, SCENE, "Describe the image."
     )
     assert [row.part for row in result.rows] == ["vision", "prefill", "decode"]
@@ -484,9 +485,9 @@ def test_two_builds_are_timed_in_pairs(
     path = results.save(result, tmp_path / "result.json")
     assert results.read(path) == result
     with pytest.raises(ResultError, match="at least 9 pairs"):
-        measure.demos(record, record, mini_folder, SCENE, "Describe the image.", pairs=2)
+        demos(record, record, mini_folder, SCENE, "Describe the image.", pairs=2)
     with pytest.raises(BuildError, match=r"use --lane emulated"):
-        measure.demos(
+        demos(
             replace(record, architecture="mips"), record, mini_folder, SCENE, "Describe the image."
         )
     files.write(tmp_path / RECORD, to_json(record))
