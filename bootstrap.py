@@ -3,6 +3,7 @@
 
     python3 bootstrap.py lab      open the lab in a browser
     python3 bootstrap.py test     run everything that CI runs
+    python3 bootstrap.py book     build the lessons as a site, into build/book
     python3 bootstrap.py setup    only set up
 
 All of them make ``.venv`` beside this file when it is missing, old or half-made.
@@ -33,9 +34,10 @@ LOG = REPO / "build" / "setup.log"  # what venv and pip said
 
 OLDEST, NEWEST = (3, 10), (3, 13)
 PREFERRED = ("3.11", "3.12", "3.13", "3.10")  # the first is the one everything was run with
-GROUPS = ("convert", "test")
+GROUPS = ("convert", "test", "book")
+DEFAULT = ("convert", "test")
 GIB = 1024**3
-NEEDED_GIB = {"base": 0.9, "convert": 1.6, "test": 0.5}
+NEEDED_GIB = {"base": 0.9, "convert": 1.6, "test": 0.5, "book": 0.2}
 GPU_TORCH_GIB = 7.0  # what torch takes where the package index gives its GPU build first (Linux)
 FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "__PYVENV_LAUNCHER__")
 LAB = (  # listens on this machine only, keeps its token, and asks no server for news or versions
@@ -462,15 +464,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     test = commands.add_parser("test", help="run everything that CI runs", parents=[system])
     quick = "under three minutes: no browser, no slow tests, no notebooks"
     test.add_argument("--quick", action="store_true", help=quick)
+    site = "build the lessons as a site, into build/book"
+    commands.add_parser("book", help=site, parents=[system])
     setup = commands.add_parser("setup", help="only set up", parents=[system])
-    able = "what to be able to do (default: both)"
-    setup.add_argument("--groups", nargs="*", choices=GROUPS, default=list(GROUPS), help=able)
+    able = f"what to be able to do (default: {' '.join(DEFAULT)})"
+    setup.add_argument("--groups", nargs="*", choices=GROUPS, default=list(DEFAULT), help=able)
     args = parser.parse_args(argv)
-    return args if args.command else parser.error("say what to do: lab, test or setup")
+    return args if args.command else parser.error("say what to do: lab, test, book or setup")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one command; `lab` and `test` go on in another program, in place of this process."""
+    """Run one command; all but `setup` go on in another program, in place of this process."""
     system = "system" in args or os.environ.get("CI", "").lower() in {"1", "true"}
     if os.name != "posix":
         raise Trouble(
@@ -478,8 +482,11 @@ def run(args: argparse.Namespace) -> int:
             found=platform.system(),
             todo="open WSL and type the same there",
         )
-    before = read_stamp().get("groups", GROUPS)  # lab: as chosen before
-    set_up(before if args.command == "lab" else getattr(args, "groups", GROUPS), system)
+    wanted = {
+        "lab": read_stamp().get("groups", DEFAULT),  # as chosen before
+        "book": ("convert", "book"),
+    }
+    set_up(wanted.get(args.command, getattr(args, "groups", DEFAULT)), system)
     if args.command == "setup":
         return 0
     if args.command == "lab":
@@ -488,6 +495,8 @@ def run(args: argparse.Namespace) -> int:
             "· Starting JupyterLab; Ctrl-C, twice, ends it. "
             "If no browser opens, open the address below that has a token in it."
         )
+    elif args.command == "book":
+        command = [str(PYTHON), str(REPO / "notebooks" / "book" / "build.py")]
     else:
         command = [str(PYTHON), str(REPO / "tests" / "run_all.py")] + ["--quick"] * args.quick
         ensure_emulation(system)

@@ -41,6 +41,7 @@ PURPOSES = {
     "base": "reading and running the notebooks",
     "convert": "converting checkpoints",
     "test": "running the tests",
+    "book": "building the lessons as a site",
 }
 KLEIDIAI = {
     True: "KleidiAI's kernels can run here",

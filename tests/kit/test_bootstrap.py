@@ -28,6 +28,7 @@ version = "0"
 [project.optional-dependencies]
 convert = []
 test = []
+book = []
 """
 # A build backend without any dependency, so that a real set-up takes seconds and no network.
 BACKEND = """
@@ -36,7 +37,7 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
     files = {
         "labkit_copy.py": "",
         "labkit-0.dist-info/METADATA": "Metadata-Version: 2.1\\nName: labkit\\nVersion: 0\\n"
-        "Provides-Extra: convert\\nProvides-Extra: test\\n",
+        "Provides-Extra: convert\\nProvides-Extra: test\\nProvides-Extra: book\\n",
         "labkit-0.dist-info/WHEEL": "Wheel-Version: 1.0\\nGenerator: test\\n"
         "Root-Is-Purelib: true\\nTag: py3-none-any\\n",
     }
@@ -244,7 +245,7 @@ def test_a_package_that_went_away_is_noticed(fresh: ModuleType) -> None:
 
 def test_too_little_space_is_said_in_numbers(fresh: ModuleType) -> None:
     with pytest.raises(fresh.Trouble) as trouble:
-        fresh.check_folder(["convert", "test"], usage=lambda path: Disk(10**12, 10**12, 2**29))
+        fresh.check_folder(fresh.GROUPS, usage=lambda path: Disk(10**12, 10**12, 2**29))
     assert f"{sum(fresh.NEEDED_GIB.values()):.1f} GiB" in str(trouble.value)
     assert "0.5 GiB" in str(trouble.value)
 

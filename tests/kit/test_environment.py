@@ -79,7 +79,8 @@ def test_every_pin_is_exact(line: str) -> None:
 def test_every_pin_stands_in_the_constraints(python: str) -> None:
     pins, constraints = chosen(PINS, python), chosen(CONSTRAINTS, python)
     every = {canonicalize_name(Requirement(line).name) for line in PINS}
-    assert every - set(pins) == (set() if python == "3.10" else {"tomli"})
+    book = {canonicalize_name(Requirement(line).name) for line in GROUPS["book"]}
+    assert every - set(pins) == (book if python == "3.10" else {"tomli"})
     assert {name: constraints.get(name) for name in pins} == pins
 
 
@@ -155,6 +156,7 @@ PROVIDED = {  # comes with another package that is declared
     "_tools": "MNN",
     "IPython": "ipykernel",
     "jupyter_server": "jupyterlab",
+    "docutils": "myst-nb",
     "markupsafe": "jinja2",
     "nbclient": "nbval",
     "utils": "llmexport",
@@ -162,6 +164,7 @@ PROVIDED = {  # comes with another package that is declared
 NOT_IMPORTED = {  # programs, plugins, and what another package needs to do its work
     "base": {"cmake", "ipykernel", "ninja"},
     "convert": {"onnx", "onnxruntime"},  # the exporter's
+    "book": {"sphinx-book-theme"},  # a program and its look
     "test": {
         "check-jsonschema",
         "import-linter",
@@ -203,7 +206,7 @@ def code(where: str) -> Iterator[str]:
 
 def packages(where: str) -> set[str]:
     """The packages whose modules are imported below a folder."""
-    own = {path.stem for folder in ("data", "tests") for path in (REPO / folder).rglob("*.py")}
+    own = {path.stem for folder in ("data", "notebooks", "tests") for path in (REPO / folder).rglob("*.py")}
     modules = {name for text in code(where) for name in imports(ast.parse(text))}
     modules -= own | set(sys.stdlib_module_names) | {"labkit"}
     return {
@@ -221,7 +224,7 @@ def declared(*groups: str) -> set[str]:
     [
         ("bootstrap.py", ()),
         ("labkit", ("base", "convert")),
-        ("notebooks", ("base", "convert")),
+        ("notebooks", ("base", "convert", "book")),
         ("data", ("base", "convert")),
         ("tests", ("base", "convert", "test")),
     ],
@@ -236,14 +239,15 @@ def test_what_is_declared_is_imported_or_known_to_be_needed_otherwise() -> None:
         assert declared(group) - used == others, group
 
 
-def test_the_ci_file_fits_the_public_schema() -> None:
+@pytest.mark.parametrize("name", ["ci", "book"])
+def test_the_workflows_fit_the_public_schema(name: str) -> None:
     command = [
         sys.executable,
         "-m",
         "check_jsonschema",
         "--builtin-schema",
         "vendor.github-workflows",
-        ".github/workflows/ci.yml",
+        f".github/workflows/{name}.yml",
     ]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
