@@ -206,7 +206,11 @@ def code(where: str) -> Iterator[str]:
 
 def packages(where: str) -> set[str]:
     """The packages whose modules are imported below a folder."""
-    own = {path.stem for folder in ("data", "notebooks", "tests") for path in (REPO / folder).rglob("*.py")}
+    own = {
+        path.stem
+        for folder in ("data", "notebooks", "tests")
+        for path in (REPO / folder).rglob("*.py")
+    }
     modules = {name for text in code(where) for name in imports(ast.parse(text))}
     modules -= own | set(sys.stdlib_module_names) | {"labkit"}
     return {
