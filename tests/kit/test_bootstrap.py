@@ -430,7 +430,7 @@ def test_a_failing_pip_shows_its_last_words_and_keeps_what_works(
 def test_without_a_command_it_says_which_there_are() -> None:
     done = call(REPO)
     assert done.returncode == 2
-    assert "lab, test or setup" in done.stderr
+    assert "lab, test, book or setup" in done.stderr
 
 
 # ---- the lab
