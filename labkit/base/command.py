@@ -48,8 +48,8 @@ class Stage:
         return f"{self.number}/{self.total} {self.name} {taken}{memory}"
 
 
-OnStage: TypeAlias = Callable[[Stage], None] | None
-"""Who is told of each stage that is over."""
+OnStage: TypeAlias = Callable[[Stage | str], None] | None
+"""Who is told of each stage that is over, or in words what is waited for."""
 
 
 class Stages:

@@ -1,14 +1,17 @@
 """The one place that writes: a file or a folder gets its name when it is whole, or not at all."""
 
 import errno
+import fcntl
 import glob
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from labkit.base.errors import FolderError
 
 
 def read(path: Path) -> str:
@@ -42,8 +45,10 @@ def write(path: Path, content: str | bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside ``path`` to write a file to, which becomes ``path`` if the block ends well.
 
-    The content is on the disk before it gets its name, so that no power cut leaves half of it.
+    The content is on the disk before it gets its name, so that no power cut leaves half of it. What
+    a process that was killed has left there is removed by the next one.
     """
+    _sweep(path)
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield new
@@ -52,6 +57,40 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Wait until no other process or thread is in such a block with this folder.
+
+    The system ends the claim with its process, however that ends. Where the folder's file system
+    knows no locks, nobody waits.
+
+    Parameters
+    ----------
+    on_wait
+        Called when another one is there.
+    """
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        if _is_claimed(file):
+            if on_wait:
+                on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _is_claimed(file: int) -> bool:
+    """Claim an open folder, unless another one has done so."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    return False
 
 
 @contextmanager
@@ -77,13 +116,18 @@ def new_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
     ------
     FileExistsError
         If something has the name, and ``replace`` is not set.
+    FolderError
+        If another process is making it at this moment.
     """
     out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(out)
     work = out.with_name(f".{out.name}.{os.getpid()}")
     new, old = work / "new", work / "old"
-    new.mkdir(parents=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with alone(out.parent):
+        _sweep(out)
+        new.mkdir(parents=True)
+        claim = os.open(work, os.O_RDONLY)
+        _is_claimed(claim)
     try:
         yield new
         if out.exists() and not replace:
@@ -93,6 +137,7 @@ def new_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
         os.replace(new, out)
     finally:
         _clear(work, out)
+        os.close(claim)
 
 
 @contextmanager
@@ -117,15 +162,28 @@ def _is_gone(pid: str) -> bool:
 
 
 def _sweep(out: Path) -> None:
-    """Clear what processes that are gone have left beside ``out``."""
+    """Clear what processes that are gone have left beside ``out``; refuse what is being made."""
     for work in out.parent.glob(f".{glob.escape(out.name)}.*"):
         pid = work.suffix[1:]
-        if pid.isdigit() and (int(pid) == os.getpid() or _is_gone(pid)):
-            _clear(work, out)
+        if not pid.isdigit():
+            continue
+        with suppress(FileNotFoundError):  # its process is just removing it
+            claim = os.open(work, os.O_RDONLY)
+            claimed = _is_claimed(claim)
+            os.close(claim)
+            if claimed:
+                raise FolderError(
+                    f"expected to be the only one to make {out}; the process {pid} is at it. Wait "
+                    "until it is done and use that, or choose another name with --out."
+                )
+            if int(pid) == os.getpid() or _is_gone(pid):
+                _clear(work, out)
 
 
 def _clear(work: Path, out: Path) -> None:
-    """Remove a working folder; what it had set aside goes back where its place is free."""
+    """Remove what was worked in; what it had set aside goes back where its place is free."""
+    if work.is_file():
+        work.unlink(missing_ok=True)
     if (work / "old").exists() and not out.exists():
         os.replace(work / "old", out)
     shutil.rmtree(work, ignore_errors=True)

@@ -7,10 +7,12 @@ Caches, progress and results live in the platform's user folders, or all under
 import os
 import shutil
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import platformdirs
 
+from labkit.base import files
 from labkit.base.errors import FolderError
 
 KINDS = {
@@ -92,8 +94,8 @@ def data_dir() -> Path:
 def size_bytes(folder: Path) -> int:
     """Bytes of all files below a folder, without following links; 0 if it does not exist."""
     total = 0
-    for parent, _, files in os.walk(folder):
-        for name in files:
+    for parent, _, names in os.walk(folder):
+        for name in names:
             with suppress(OSError):  # it may go away while we look
                 total += Path(parent, name).lstat().st_size
     return total
@@ -127,16 +129,26 @@ def free(*kinds: str) -> int:
 
 def _emptied(folder: Path) -> int:
     """Delete what is in a folder; the bytes that were freed."""
+    if not folder.is_dir():
+        return 0
     before = size_bytes(folder)
     try:  # a folder that is a link stays one: it is the user's, only what it leads to is ours
-        for entry in list(folder.iterdir()) if folder.is_dir() else []:
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+        with files.alone(folder, partial(_refuse, folder)):
+            for entry in list(folder.iterdir()):
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
     except OSError as error:
         raise FolderError(
             f"expected to be able to empty {folder}, got: {error.strerror or error}. "
             "Close the notebooks that use it and try again"
         ) from error
     return before - size_bytes(folder)
+
+
+def _refuse(folder: Path) -> None:
+    raise FolderError(
+        f"expected nobody to work in {folder}; another process converts or sets up there. "
+        "Wait until it is done and try again"
+    )

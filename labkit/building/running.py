@@ -5,12 +5,12 @@ Everything happens inside the plan's folder, and for cloned sources in labkit's 
 same command goes on with it.
 """
 
-import fcntl
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def run_build(
         lines = [f"  {what}. Type: {line}" for what, line in plan.missing]
         raise BuildError("\n".join(["this build needs more than this machine has:", *lines]))
     _prepare(plan)
-    with _alone(plan.folder):
+    with files.alone(plan.folder, partial(_refuse, plan.folder)):
         with suppress(BuildError, OSError):
             record, folder = read_record(plan.folder), plan.folder
             now = [product(folder, folder / p.path) for p in record.products]
@@ -83,7 +83,7 @@ def _prepare(plan: BuildPlan) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if {p.name for p in folder.iterdir()} - {"lock"} and not (folder / PLAN).is_file():
+        if any(folder.iterdir()) and not (folder / PLAN).is_file():
             raise BuildError(
                 f"expected an empty folder, or one with a build, at {folder}, found other files. "
                 "Choose --out"
@@ -104,16 +104,8 @@ def _same(plan: BuildPlan) -> bool:
     return all(str(before.get(key)) == str(now[key]) for key in DECIDE)
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BuildError(
-                f"another build is running in {folder}. Wait for it, or choose --out"
-            ) from error
-        yield
+def _refuse(folder: Path) -> None:
+    raise BuildError(f"another build is running in {folder}. Wait for it, or choose --out")
 
 
 def _run(

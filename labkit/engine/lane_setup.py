@@ -3,7 +3,6 @@
 What was interrupted goes on where it stopped; the lane gets its name when it has been tried.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
-from labkit.base import command, paths, records
+from labkit.base import command, files, paths, records
 from labkit.base.command import OnStage, Stages
 from labkit.base.errors import CommandFailed, LaneNotReady
 from labkit.engine import qemu
@@ -111,9 +110,8 @@ def remove_emulated() -> int:
 def _alone() -> Iterator[Path]:
     """The folder in which the lane is made; two set-ups at once wait for each other."""
     lanes = paths.cache_dir() / "lanes"
-    lanes.mkdir(exist_ok=True)
-    with (lanes / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.alone(lanes.parent):
+        lanes.mkdir(exist_ok=True)
         yield lanes / "emulated.part"
 
 

@@ -1,5 +1,7 @@
 """Which exercises and quizzes are done, in one small file; what is unreadable is kept beside it."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any, Literal
 
 from labkit.base import files, paths
 from labkit.base.data import frozen
+from labkit.base.errors import FolderError
 from labkit.base.records import from_json, to_json
 
 # Schema 1 knew most lessons, and some exercises, by other numbers.
@@ -54,21 +57,33 @@ def load() -> Progress:
 
 def record(*numbers: str) -> Progress:
     """Add what is done now; returns all that is done, with a note if it could not be saved."""
-    before = load()
-    return _changed(before, done=before.done.union(numbers))
+    with _alone():
+        before = load()
+        return _changed(before, done=before.done.union(numbers))
 
 
 def reset(lesson: str = "") -> Progress:
     """Take back what is done of one lesson, or of all; `restore` can undo it."""
-    before = load()
-    gone = {number for number in before.done if number.startswith(lesson)}
-    return _changed(before, done=before.done - gone, reset=before.reset | gone)
+    with _alone():
+        before = load()
+        gone = {number for number in before.done if number.startswith(lesson)}
+        return _changed(before, done=before.done - gone, reset=before.reset | gone)
 
 
 def restore() -> Progress:
     """Bring back all that was reset; what was done since stays."""
-    before = load()
-    return _changed(before, done=before.done | before.reset, reset=frozenset())
+    with _alone():
+        before = load()
+        return _changed(before, done=before.done | before.reset, reset=frozenset())
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two notebooks that record at once wait for each other; without a folder, neither records."""
+    with ExitStack() as stack:
+        with suppress(FolderError, OSError):
+            stack.enter_context(files.alone(paths.progress_dir()))
+        yield
 
 
 def _changed(before: Progress, **change: Any) -> Progress:

@@ -138,12 +138,23 @@ def inspect(folder: Path, *, name: str | None = None) -> Checkpoint:
 
 
 def picture_bounds(picture: dict[str, Any]) -> dict[str, int]:
-    """``min_pixels`` and ``max_pixels``, from what ``preprocessor_config.json`` says."""
-    size = picture.get("size") or {}
-    return {
-        "min_pixels": int(picture.get("min_pixels") or size.get("shortest_edge") or 3136),
-        "max_pixels": int(picture.get("max_pixels") or size.get("longest_edge") or 12845056),
-    }
+    """``min_pixels`` and ``max_pixels``, from what ``preprocessor_config.json`` says.
+
+    Raises
+    ------
+    CheckpointError
+        If these are no areas of pictures.
+    """
+    size = picture.get("size")
+    size = size if isinstance(size, dict) else {}
+    least = picture.get("min_pixels") or size.get("shortest_edge") or 3136
+    most = picture.get("max_pixels") or size.get("longest_edge") or 12845056
+    if not (type(least) is type(most) is int and 0 < least <= most):
+        raise CheckpointError(
+            f"expected areas in pixels as 'min_pixels' and 'max_pixels' in preprocessor_config.json"
+            f", found {least!r} and {most!r}. Take the original checkpoint's file."
+        )
+    return {"min_pixels": least, "max_pixels": most}
 
 
 def configuration(folder: Path) -> tuple[dict[str, Any], tuple[int, ...]]:

@@ -7,11 +7,12 @@
 
 import shutil
 from dataclasses import asdict, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labkit.base import paths
+from labkit.base import files, paths
 from labkit.base.command import OnStage
 from labkit.base.errors import ModelError
 from labkit.model import checkpoints, hub, manifest
@@ -73,12 +74,25 @@ def cached(
         *(() if checked else ("unchecked",)),
     )
     plan = replace(plan, out=paths.cache_dir() / "models" / "-".join(name))
-    try:
-        manifest.read(plan.out)
-    except ModelError:
-        shutil.rmtree(plan.out, ignore_errors=True)
-        (convert_checked if checked else convert)(plan, on_stage=on_stage)
+    if not _is_whole(plan.out):
+        with files.alone(paths.cache_dir(), partial(_say_waiting, on_stage)):
+            if not _is_whole(plan.out):  # nor has another process made it meanwhile
+                shutil.rmtree(plan.out, ignore_errors=True)
+                (convert_checked if checked else convert)(plan, on_stage=on_stage)
     return plan.out
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        manifest.read(folder)
+    except ModelError:
+        return False
+    return True
+
+
+def _say_waiting(on_stage: OnStage) -> None:
+    if on_stage:
+        on_stage("another process works in the cache; waiting for it")
 
 
 def folder_of(source: str | Path = checkpoints.MINI, on_stage: OnStage = None) -> Path:
