@@ -43,6 +43,7 @@ html_css_files = ["book.css"]
 html_js_files = ["book.js"]
 html_theme_options = {
     "home_page_in_toc": True,
+    "navbar_persistent": [],  # the search stands in the side bar
     "show_toc_level": 2,
     "use_download_button": True,
 }

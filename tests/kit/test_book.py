@@ -88,6 +88,32 @@ def test_the_answer_key_is_the_exercises(pages: ModuleType) -> None:
         assert all(words in own for _, words in exercise.mistakes.values())
 
 
+GUIDE = (FOLDER / "workshop" / "instructor_guide.md").read_text(encoding="utf-8")
+ROW = r"^\| (\d\d):(\d\d) \| (\d\d):(\d\d) \| (.*?) \| (\d+) \|$"
+
+
+@pytest.mark.parametrize(("heading", "hours"), [("Half a day", 3.5), ("A whole day", 7.5)])
+def test_the_schedules_add_up(heading: str, hours: float) -> None:
+    _, _, text = GUIDE.partition(f"### {heading}\n")
+    rows = re.findall(ROW, text.partition("\n#")[0], re.MULTILINE)
+    end = 9 * 60
+    for begin_h, begin_min, end_h, end_min, what, minutes in rows:
+        assert 60 * int(begin_h) + int(begin_min) == end, f"a gap before {what}"
+        end = 60 * int(end_h) + int(end_min)
+        assert end == 60 * int(begin_h) + int(begin_min) + int(minutes), what
+        if (lesson := re.search(r"\.\./(\w+)\)$", what)) and "parts" not in what:
+            text = (FOLDER / f"{lesson[1]}.ipynb").read_text(encoding="utf-8")
+            assert f"**About {minutes} minutes.**" in text
+    assert end == (9 + hours) * 60
+
+
+def test_the_guide_speaks_of_every_lesson() -> None:
+    for name, title in NOTEBOOKS.items():
+        _, _, part = GUIDE.partition(f"### {name[:2]} {title}\n")
+        for point in ("Goal", "Usually wrong", "Ask", "Skip"):
+            assert f"- **{point}:** " in part.partition("\n### ")[0], f"{name}: {point}"
+
+
 def test_what_is_wrong_with_a_page_is_found(build: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "b.html").write_text('<h1 id="top">B</h1> <a href="../a.html">A</a>')

@@ -16,7 +16,13 @@ else:
     import tomli as tomllib
 
 REPO = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "data/mini-qwen2-vl/README.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "data/mini-qwen2-vl/README.md",
+    "notebooks/workshop/instructor_guide.md",
+    "notebooks/workshop/handout.md",
+)
 FILE = r"[\w.-]+(?:/[\w.-]+)*\.(?:py|cfg|json|toml|yml|txt|md|ipynb|png|npz)"
 MADE = {"labkit.json", "probe.json", "probe.npz", "result.json", "roof.png", "lesson_NN.py"}
 
