@@ -54,10 +54,10 @@ def compiled(name: str, argv: Sequence[str], sources: Mapping[str, str]) -> Path
         If the compiler refuses. Nothing is left behind.
     """
     key = hashlib.sha256(repr((argv, sources)).encode()).hexdigest()[:16]
-    folder = paths.cache_dir() / "compiled"
-    result = folder / f"{key}-{name}"
+    result = paths.kept("compiled", f"{key}-{name}")
+    folder = result.parent
     if not result.is_file():
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             work = Path(temporary)
             for source, text in sources.items():

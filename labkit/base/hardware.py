@@ -179,8 +179,12 @@ def usable_cores() -> int | None:
 
 
 def default_threads() -> int:
-    """CPU threads that a model gets unless more are asked for: all usable ones, up to four."""
-    return min(4, usable_cores() or 1)
+    """CPU threads that a model gets unless more are asked for: all usable ones, up to four.
+
+    In a class, where many engines share a machine, ``LABKIT_THREADS`` holds how many each may take.
+    """
+    share = os.environ.get("LABKIT_THREADS", "")
+    return min(4, usable_cores() or 1, int(share) if share.isdigit() and int(share) else 4)
 
 
 def free_disk_bytes(folder: Path) -> int | None:

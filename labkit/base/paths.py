@@ -1,7 +1,8 @@
 """Where labkit keeps things, and what ``labkit clean`` may free.
 
 Caches, progress and results live in the platform's user folders, or all under
-``LABKIT_HOME`` when it is set.
+``LABKIT_HOME`` when it is set. What a class shares (`labkit.lessons.prepare`) is looked up first
+in the folder that ``LABKIT_SHARED`` names, and never written to.
 """
 
 import os
@@ -15,6 +16,8 @@ import platformdirs
 from labkit.base import files
 from labkit.base.errors import FolderError
 
+PREPARED = "shared.json"
+"""Stands in a folder that a class shares, once it is whole."""
 KINDS = {
     "cache": "downloads, converted models, compiled helpers; made again when needed",
     "progress": "which exercises you solved; cannot be made again",
@@ -57,6 +60,26 @@ def _made(kind: str) -> Path:
 def cache_dir() -> Path:
     """What can be made again: converted models, compiled helpers. Made on use."""
     return _made("cache")
+
+
+def kept(*names: str) -> Path:
+    """Where something that is made once stands or will: where a class shares it, or in one's cache.
+
+    Raises
+    ------
+    FolderError
+        If ``LABKIT_SHARED`` names a folder in which nothing was prepared.
+    """
+    if folder := os.environ.get("LABKIT_SHARED"):
+        shared = Path(folder).expanduser().absolute()
+        if not (shared / PREPARED).is_file():
+            raise FolderError(
+                f"LABKIT_SHARED names {shared}, in which nothing was prepared (it has no "
+                f"{PREPARED}). Type: labkit prepare --shared {shared}, or: unset LABKIT_SHARED"
+            )
+        if (there := shared.joinpath("cache", *names)).exists():
+            return there
+    return place("cache").joinpath(*names)
 
 
 def progress_dir() -> Path:

@@ -43,7 +43,10 @@ COMMANDS = {
         "counted in the emulated lane",
     },
     "doctor": {"doctor": "look at this machine: what works, what does not, and what to do"},
-    "keeping": {"clean": "show what labkit keeps outside the repository, and free it"},
+    "keeping": {
+        "clean": "show what labkit keeps outside the repository, and free it",
+        "prepare": "make once what a class needs, in a folder that its learners read",
+    },
 }
 
 

@@ -3,14 +3,17 @@
 ``labkit doctor`` prints the report, notebook 00 shows it as a table.
 """
 
+import os
 import platform
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+import labkit
 from labkit.base import hardware, paths
 from labkit.base.data import frozen
 from labkit.base.errors import LabkitError
@@ -21,6 +24,7 @@ from labkit.building.host import Host, look
 from labkit.cli.pins import installed_version, read_pins
 from labkit.cli.shared import show
 from labkit.engine import lanes
+from labkit.lessons.prepare import prepared
 from labkit.model import checkpoints
 
 Status = Literal["ok", "warning", "problem", "info"]
@@ -34,6 +38,7 @@ AMISS: dict[str, tuple[Status, str]] = {
     "Disk": ("warning", "free 1 GiB: `labkit clean` shows what labkit keeps"),
     "Build MNN": ("info", "to build one: labkit build accelerated --dry-run says what is missing"),
     "Embedded checkpoint": ("problem", "git checkout -- data/mini-qwen2-vl brings it back"),
+    "Class": ("problem", "the teacher types: labkit prepare --shared $LABKIT_SHARED"),
     "Test browser": ("info", f"for the tests: {BROWSER}"),
 }
 """How a check stands that is not ok, and what to do."""
@@ -163,7 +168,12 @@ def check_machine(machine: Machine) -> list[Check]:
     """CPU, cores, memory and disk."""
     known, cores = machine.instruction_sets, machine.logical_cores
     sets = None if known is None else ", ".join(known) or "none of those that matter here"
-    usable = f"{cores} usable, {machine.physical_cores or '?'} physical" if cores else None
+    usable = (
+        f"{cores} usable, {machine.physical_cores or '?'} physical; a model takes "
+        f"{hardware.default_threads()} threads"
+        if cores
+        else None
+    )
     memory = f"of {(machine.memory_total_bytes or 0) / GIB:.1f} GiB available"
     return [
         judge("CPU", True, machine.cpu),
@@ -212,6 +222,22 @@ def check_checkpoint() -> Check:
     return judge("Embedded checkpoint", True, f"{millions:.1f} million parameters, {size:.1f} MB")
 
 
+def check_class() -> list[Check]:
+    """What a class shares, where this is one."""
+    if not (named := os.environ.get("LABKIT_SHARED")):
+        return []
+    try:
+        done = prepared(Path(named))
+    except LabkitError as error:
+        return [judge("Class", False, str(error))]
+    now = (labkit.__version__, metadata.version("mnn"), platform.machine())
+    fits = (done.labkit, done.mnn, done.machine) == now
+    made = f"{done.bytes / 1e6:,.0f} MB, made {done.made}"
+    return [
+        judge("Class", fits, made if fits else f"{made} for labkit {done.labkit}, MNN {done.mnn}")
+    ]
+
+
 def check_browser(browser: Path | None) -> Check:
     """Whether the browser tests can run; learners do not need it."""
     return judge("Test browser", browser, browser.name if browser else "no Chromium or Chrome")
@@ -237,6 +263,7 @@ def examine() -> Report:
         *check_lanes(machine, lanes.status()),
         check_builds(look(machine)),
         check_checkpoint(),
+        *check_class(),
         check_browser(hardware.find_browser()),
     ]
     return Report(machine=machine, checks=tuple(checks))

@@ -97,10 +97,10 @@ def setup_emulated(on_stage: OnStage = None) -> Lane:
 
 
 def remove_emulated() -> int:
-    """Delete the emulated lane; returns the bytes that were freed."""
+    """Delete one's own emulated lane; returns the bytes that were freed."""
     freed = 0
     with _alone() as work:
-        for folder in (qemu.folder(), work):
+        for folder in (work.with_suffix(""), work):
             freed += paths.size_bytes(folder)
             shutil.rmtree(folder, ignore_errors=True)
     return freed
@@ -172,10 +172,10 @@ def _finish(work: Path) -> None:
         files={str(file.relative_to(work)): file.stat().st_size for file in files},
     )
     (work / "lane.json").write_text(records.to_json(system), encoding="utf-8")
-    shutil.rmtree(qemu.folder(), ignore_errors=True)
-    work.rename(qemu.folder())
+    shutil.rmtree(work.with_suffix(""), ignore_errors=True)
+    done = work.rename(work.with_suffix(""))
     for leftover in ("debs", "lists"):
-        shutil.rmtree(qemu.folder() / leftover, ignore_errors=True)
+        shutil.rmtree(done / leftover, ignore_errors=True)
 
 
 STAGES: dict[str, Callable[[Path], None]] = {

@@ -75,7 +75,7 @@ def program() -> str:
 
 def folder() -> Path:
     """Where the emulated lane's system stands, or would."""
-    return paths.place("cache") / "lanes" / "emulated"
+    return paths.kept("lanes", "emulated")
 
 
 def system() -> System:

@@ -10,13 +10,23 @@ Nothing here raises: all is said in cards.
 import difflib
 from collections.abc import Iterable
 
-from labkit.lessons import store
+from labkit.lessons import board, store
 from labkit.lessons.cards import Card, Fold, Quiz
 from labkit.lessons.catalogue import EXERCISES, QUIZZES
 from labkit.lessons.path_map import PathMap
 from labkit.lessons.store import Progress
 
-__all__ = ["check", "hint", "progress", "quiz", "reset", "restore", "solution"]
+__all__ = [
+    "check",
+    "hint",
+    "progress",
+    "quiz",
+    "reset",
+    "restore",
+    "share",
+    "solution",
+    "unshare",
+]
 _hints_shown: dict[str, int] = {}  # in memory: a restarted notebook begins with the first again
 
 
@@ -29,6 +39,8 @@ def check(exercise_id: str, answer: object = None) -> Card:
         return _unknown("exercise", exercise_id, EXERCISES)
     verdict = exercise.judge(answer)
     text = verdict.text
+    if verdict.status in {"right", "wrong"}:
+        board.note(exercise.id, solved=verdict.status == "right")
     if verdict.status == "right":
         title, text, more = "✔ Right", exercise.why_right, store.record(exercise.id).note
     elif verdict.status == "wrong":
@@ -53,6 +65,7 @@ def hint(exercise_id: str) -> Card:
         return _unknown("exercise", exercise_id, EXERCISES)
     total = len(exercise.hints)
     shown = _hints_shown[exercise.id] = min(_hints_shown.get(exercise.id, 0) + 1, total)
+    board.note(exercise.id, hints=shown)
     # The very first hint stays folded: it is also what a reader of the executed notebook sees.
     folds = tuple(
         Fold(summary=f"Hint {i} of {total}", text=text, open=i == shown > 1)
@@ -95,6 +108,36 @@ def reset(lesson: str = "") -> Card:
 def restore() -> Card:
     """Undo all resets; what was done since is kept too."""
     return _changed("restored", store.load(), store.restore())
+
+
+def share(name: str = "") -> Card:
+    """In a class: let the teacher see which exercises you tried and solved, and your hints.
+
+    No answers, and no name unless you give one. `unshare` takes it all back.
+    """
+    try:
+        entry = board.share(name)
+    except OSError as error:
+        text = f"The class's folder could not be written to ({error}). Tell your teacher."
+        return Card(title="Nothing is shared", text=text, tone="wrong")
+    if not entry:
+        text = "You are not in a class that has a board (LABKIT_BOARD is not set)."
+        return Card(title="Nothing is shared", text=text)
+    return Card(
+        title=f"You share as {entry.name or 'somebody'}",
+        text="Your teacher sees which exercises you tried and solved, and how many hints you took: "
+        "no answers. Take it back with `lessons.unshare()`.",
+    )
+
+
+def unshare() -> Card:
+    """Take back what `share` shows the teacher."""
+    try:
+        board.unshare()
+    except OSError as error:
+        text = f"Your file could not be taken back ({error}). Tell your teacher."
+        return Card(title="Still shared", text=text, tone="wrong")
+    return Card(title="Nothing is shared", text="Your file is gone from the teacher's board.")
 
 
 def _changed(what: str, before: Progress, after: Progress) -> Card:

@@ -20,7 +20,7 @@ def fingerprint(folder: Path) -> str:
     read = sorted(path for pattern in WANTED for path in folder.absolute().glob(pattern))
     states = [(str(path), path.stat()) for path in read]
     of = repr([(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in states])
-    note = paths.cache_dir() / "fingerprints" / hashlib.sha256(of.encode()).hexdigest()
+    note = paths.kept("fingerprints", hashlib.sha256(of.encode()).hexdigest())
     if known := files.read(note):
         return known
     names = "".join(f"{path.name}\0{file_sha256(path)}\0" for path in read)

@@ -93,7 +93,7 @@ def size(count: int) -> str:
 
 def place(hub_id: str) -> Path:
     """The folder of one repository in the cache, laid out as huggingface_hub does."""
-    return paths.cache_dir() / "hub" / f"models--{hub_id.replace('/', '--')}"
+    return paths.kept("hub", f"models--{hub_id.replace('/', '--')}")
 
 
 def kept(hub_id: str) -> Offer | None:

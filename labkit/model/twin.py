@@ -58,7 +58,7 @@ def cached(name: str, *, on_step: Callable[..., None] | None = None) -> Path:
 
 def place(part: str = "1") -> Path:
     """Where a twin stands, or will: with one layer in so many, or ``"block"``."""
-    return paths.cache_dir() / "twins" / f"2b-{part}"
+    return paths.kept("twins", f"2b-{part}")
 
 
 def _write(folder: Path, share: int, few: bool, on_step: Callable[..., None] | None) -> None:

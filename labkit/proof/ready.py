@@ -73,7 +73,7 @@ def cached(
         *(str(int(value)) for value in plan.options.values()),
         *(() if checked else ("unchecked",)),
     )
-    plan = replace(plan, out=paths.cache_dir() / "models" / "-".join(name))
+    plan = replace(plan, out=paths.kept("models", "-".join(name)))
     if not _is_whole(plan.out):
         with files.alone(paths.cache_dir(), partial(_say_waiting, on_stage)):
             if not _is_whole(plan.out):  # nor has another process made it meanwhile
