@@ -121,8 +121,10 @@ def share(name: str = "") -> Card:
         text = f"The class's folder could not be written to ({error}). Tell your teacher."
         return Card(title="Nothing is shared", text=text, tone="wrong")
     if not entry:
-        text = "You are not in a class that has a board (LABKIT_BOARD is not set)."
-        return Card(title="Nothing is shared", text=text)
+        return Card(
+            title="Nothing is shared",
+            text="You are not in a class that has a board (LABKIT_BOARD is not set).",
+        )
     return Card(
         title=f"You share as {entry.name or 'somebody'}",
         text="Your teacher sees which exercises you tried and solved, and how many hints you took: "

@@ -93,6 +93,17 @@ def unshare() -> None:
     _agreed().unlink(missing_ok=True)
 
 
+def checkbox(above: str) -> Any:
+    """A widget to agree with one click, and to take it back with another, below some HTML."""
+    import ipywidgets
+
+    wide = {"layout": ipywidgets.Layout(width="auto"), "indent": False}
+    words = "My teacher may see which exercises I tried and solved, and my hints; no answers"
+    box = ipywidgets.Checkbox(bool(files.read(_agreed())), description=words, **wide)
+    box.observe(lambda change: share() if change["new"] else unshare(), "value")
+    return ipywidgets.VBox([ipywidgets.HTML(above), box])
+
+
 def note(exercise: str, *, solved: bool = False, hints: int = 0) -> None:
     """Tell the board of an exercise that was tried, if that was agreed; a lesson never stops."""
     with suppress(OSError):
@@ -178,6 +189,8 @@ class Board:
     @property
     def caption(self) -> str:
         """How many share, and when this was read."""
+        if not folder() and not self.entries:
+            return "No class here: LABKIT_BOARD is not set."
         at = time.strftime("%H:%M:%S", time.localtime(self.now_s))
         return f"{len(self.entries)} learner(s) share; read at {at}"
 
@@ -199,19 +212,18 @@ def read(place: Path | None = None) -> Board:
     Raises
     ------
     FolderError
-        If there is none, or it cannot be listed.
+        If it cannot be listed.
     """
     place = place or folder()
-    if not place:
-        raise FolderError(
-            "expected the class's folder in LABKIT_BOARD, found nothing. "
-            "notebooks/workshop/README.md says how to make one"
-        )
     try:
-        found = sorted(place.glob("*.json"))
+        dropped = sorted(place.iterdir()) if place else []
     except OSError as error:
-        raise FolderError(f"the board {place} cannot be read: {error.strerror}") from error
-    return Board(entries=[e for e in map(_read, found) if e], now_s=time.time())
+        raise FolderError(
+            f"expected to be able to list the class's board {place}: {error.strerror}. "
+            "notebooks/workshop/README.md says how it is made, and who may"
+        ) from error
+    read_ = (_read(path) for path in dropped if path.suffix == ".json")
+    return Board(entries=[entry for entry in read_ if entry], now_s=time.time())
 
 
 def watch(place: Path | None = None, *, every_s: float = 5.0) -> Any:

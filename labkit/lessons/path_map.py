@@ -1,12 +1,15 @@
-"""The path through the notebooks as a picture, with what is done."""
+"""The path through the notebooks as a picture, with what is done; in a class, with the checkbox
+that shares it.
+"""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from markupsafe import Markup
 
 from labkit.base.data import frozen
-from labkit.base.show import Table
+from labkit.base.show import Table, in_notebook
+from labkit.lessons import board
 from labkit.lessons.cards import Shown
 from labkit.lessons.catalogue import EXERCISES
 from labkit.lessons.store import Progress
@@ -45,6 +48,12 @@ class PathMap(Shown):
 
     page: ClassVar = "path"
     progress: Progress
+
+    def _repr_mimebundle_(self, **options: object) -> dict[str, Any]:
+        bundle = super()._repr_mimebundle_(**options)
+        if in_notebook() and board.folder():
+            bundle = board.checkbox(self._repr_html_())._repr_mimebundle_() | bundle
+        return bundle
 
     @property
     def stations(self) -> list[Station]:

@@ -21,6 +21,15 @@ import bootstrap  # noqa: E402 - the lab's own flags
 
 c = get_config()  # noqa: F821 - JupyterHub reads this file with it
 
+# Learners run this very Python, which often lies in root's home, where they may not look.
+for part in [*(python := Path(sys.executable)).parents, *python.resolve().parents, REPO]:
+    if not part.stat().st_mode & 0o001:
+        raise SystemExit(
+            f"expected a Python and a checkout that every user may run, but {part} is closed to "
+            "others. Put the checkout under /srv, delete its .venv, and set it up with the "
+            "system's Python: /usr/bin/python3 bootstrap.py setup"
+        )
+
 # Loopback only: before others reach it, put a web server with TLS in front.
 c.JupyterHub.bind_url = f"http://127.0.0.1:{PORT}"
 c.JupyterHub.hub_port = PORT + 1

@@ -158,7 +158,9 @@ PROVIDED = {  # comes with another package that is declared
     "jupyter_server": "jupyterlab",
     "docutils": "myst-nb",
     "markupsafe": "jinja2",
-    "nbclient": "nbval",
+    "httpx": "jupyterlab",
+    "nbclient": "jupyterlab",
+    "tornado": "jupyterlab",
     "utils": "llmexport",
 }
 NOT_IMPORTED = {  # programs, plugins, and what another package needs to do its work
@@ -212,7 +214,7 @@ def packages(where: str) -> set[str]:
         for path in (REPO / folder).rglob("*.py")
     }
     modules = {name for text in code(where) for name in imports(ast.parse(text))}
-    modules -= own | set(sys.stdlib_module_names) | {"labkit"}
+    modules -= own | set(sys.stdlib_module_names) | {"labkit", "bootstrap"}
     return {
         canonicalize_name(PROVIDED.get(module) or next(iter(DISTRIBUTIONS.get(module, [module]))))
         for module in modules

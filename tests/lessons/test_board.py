@@ -10,7 +10,7 @@ import pytest
 
 from labkit import lessons
 from labkit.base.errors import FolderError
-from labkit.lessons import board
+from labkit.lessons import board, path_map
 from labkit.lessons.catalogue import EXERCISES
 
 
@@ -65,7 +65,9 @@ def test_without_a_class_nothing_is_shared(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("LABKIT_BOARD", raising=False)
     assert "not in a class" in str(lessons.share())
     lessons.hint("00.1")
-    with pytest.raises(FolderError, match="LABKIT_BOARD"):
+    assert "LABKIT_BOARD is not set" in repr(board.read())
+    monkeypatch.setenv("LABKIT_BOARD", "/nowhere")
+    with pytest.raises(FolderError, match="who may"):
         board.read()
 
 
@@ -123,3 +125,19 @@ def test_the_live_board_reads_again(drop: Path) -> None:
     lessons.check("00.1", wrong)
     while not any("1 learner(s)" in value for value in changed):
         pass  # until the test's own time limit
+
+
+def test_a_class_has_a_checkbox_below_the_path(drop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    html = lessons.progress()._repr_html_()
+    shown = board.checkbox(html)
+    box = shown.children[1]
+    assert (shown.children[0].value, box.value) == (html, False), "off until one agrees"
+    box.value = True
+    assert len([*drop.iterdir()]) == 1
+    assert board.checkbox(html).children[1].value, "and so it stays"
+    box.value = False
+    assert not [*drop.iterdir()]
+    monkeypatch.setattr(path_map, "in_notebook", lambda: True)
+    assert "application/vnd.jupyter.widget-view+json" in lessons.progress()._repr_mimebundle_()
+    monkeypatch.delenv("LABKIT_BOARD")
+    assert set(lessons.progress()._repr_mimebundle_()) == {"text/plain", "text/html"}
