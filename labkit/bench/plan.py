@@ -1,5 +1,6 @@
 """What will be measured, and whether it can be."""
 
+from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 
@@ -25,7 +26,8 @@ HERE = ("model", "checkpoint", "lane", "build", "against")  # not a result's bus
 class BenchPlan:
     """What will be measured.
 
-    ``memory`` and ``precision`` hold for every side that does not compare them.
+    ``memory`` and ``precision`` hold for every side that does not compare them. ``tuned`` are more
+    options of MNN-LLM that `labkit tune` chose, for sides that chat.
     """
 
     model: Path
@@ -41,6 +43,7 @@ class BenchPlan:
     lane: Lane = field(default_factory=native)
     build: Path | None = None
     against: Path | None = None
+    tuned: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -98,7 +98,8 @@ class Chat(Runner):
             "positions": "mrope",
         }
         model = str(plan.model.resolve())
-        loaded = self.engine.request("load_chat", directory=model, **self.options)
+        options = self.options | dict(plan.tuned)
+        loaded = self.engine.request("load_chat", directory=model, **options)
         answer = self._ask(1)
         work = {"prefill": len(answer["prompt"]), "decode": 1}
         size = f"{height}×{width} pixels, {work['prefill']} prompt tokens"

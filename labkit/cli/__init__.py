@@ -35,6 +35,7 @@ COMMANDS = {
     "measuring": {
         "bench": "time two ways to run a model in pairs, with intervals and verdicts",
         "roofline": "measure what this machine can do at most, and what results reach of it",
+        "tune": "find the options with which a model answers fastest on this machine",
         "report": "make one HTML page of benchmark results",
     },
     "building": {

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from labkit.cli.shared import resolved, say, show
+from labkit.cli.shared import resolved, say, say_tuned, show
 
 if TYPE_CHECKING:
     from labkit.model.budget import Seen
@@ -50,6 +50,7 @@ def ask(
     ):
         if caveat := opened.manifest.caveat:
             print(caveat, file=sys.stderr)
+        say_tuned(opened.tuned)
         answer = opened.ask(
             image,
             question,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from labkit.bench.comparisons import COMPARISONS, PARTS
-from labkit.cli.shared import LaneName, Level, progress, say, show
+from labkit.cli.shared import LEVELS, LaneName, progress, say, say_tuned, show
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -25,8 +25,8 @@ def bench(
     parts: Annotated[Sequence[str], PARTS] = PARTS,
     pairs: int = 9,
     threads: int | None = None,
-    precision: Level = "normal",
-    memory: Level = "low",
+    precision: Annotated[str | None, LEVELS] = None,
+    memory: Annotated[str | None, LEVELS] = None,
     image: Annotated[tuple[int, int], _size] = (112, 112),
     prompt_tokens: int = 48,
     checkpoint: str = "mini",
@@ -64,13 +64,13 @@ def bench(
     json
         print the result as JSON
     """
-    from labkit.base import hardware
     from labkit.base.errors import CountingFailed
     from labkit.bench import results
     from labkit.bench.measure import run
     from labkit.bench.plan import BenchPlan, default_comparisons, require_timed
     from labkit.engine import lanes
-    from labkit.model import manifest
+    from labkit.engine.mnn_llm import MORE
+    from labkit.model import manifest, tuned
     from labkit.proof.ready import folder_of
 
     size: dict[str, Any] = {"image": image, "prompt_tokens": prompt_tokens}
@@ -86,8 +86,11 @@ def bench(
         return
     place = lanes.Lane(name=lane, cpu=None if lane == "native" else "max")
     require_timed(place)
-    threads = threads or hardware.default_threads()
     folder = folder_of(model, on_stage=say)
+    chosen = {} if build else tuned.read(manifest.read(folder))
+    usual = tuned.usual() | chosen
+    threads = threads or usual["threads"]
+    say_tuned(chosen)
     plan = BenchPlan(
         model=folder,
         comparisons=tuple(compare or default_comparisons(threads, manifest.read(folder))),
@@ -95,8 +98,9 @@ def bench(
         pairs=pairs,
         **size,
         threads=threads,
-        precision=precision,
-        memory=memory,
+        precision=precision or usual["precision"],
+        memory=memory or usual["memory"],
+        tuned={name: value for name, value in chosen.items() if name in MORE},
         checkpoint=checkpoint,
         lane=place,
         build=lanes.native(build).build,
@@ -196,6 +200,48 @@ def roofline(
     if out:
         files.write(out, drawn(peaks, done).png)
         say(out)
+
+
+def tune(
+    *,
+    model: str = "mini",
+    pairs: int = 9,
+    write: bool = False,
+    undo: bool = False,
+    json: bool = False,
+) -> None:
+    """Try MNN's options on whole answers, in pairs, and show what each brings.
+
+    Parameters
+    ----------
+    pairs
+        of each option's comparison, at least 9 (default %(default)s)
+    write
+        keep the best: labkit runs this model so on this machine
+    undo
+        measure nothing; take out what was kept
+    json
+        print what was tried as JSON
+
+    Notes
+    -----
+    An option is taken only if the whole 95 % interval says faster and the answer stays the same.
+    """
+    from labkit.model import manifest, tuned
+    from labkit.proof.ready import folder_of
+
+    folder = folder_of(model, on_stage=say)
+    about = manifest.read(folder)
+    if undo:
+        print("untuned" if tuned.undo(about) else "was not tuned here")
+        return
+    from labkit.bench.tune import tune as measure
+
+    with progress("options") as on_step:
+        found = measure(folder, pairs=pairs, on_step=on_step, on_words=say)
+    show(json, found, found)
+    if write:
+        say(f"kept in {tuned.write(about, found.best)}; labkit tune --undo takes it out")
 
 
 def report(results: Sequence[Path], *, out: Path, allow_mixed: bool = False) -> None:

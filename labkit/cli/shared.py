@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 if TYPE_CHECKING:
     from labkit.model.checkpoints import Checkpoint
 
-Level = Annotated[str, ("low", "normal", "high")]
+LEVELS = ("low", "normal", "high")
+Level = Annotated[str, LEVELS]
 LaneName = Annotated[str, ("native", "emulated")]
 
 WORDS = {
     "model": ("a converted model's folder, or a name of `labkit fetch` (default: mini)", "MODEL"),
     "action": ("what to do", ""),
-    "threads": ("CPU threads (default: up to four)", ""),
+    "threads": ("CPU threads (default: as tuned here, or up to four)", ""),
     "max_pixels": (
         (
             f"shrink larger pictures to this area (default {1280 * 784:,}, 1,280 visual tokens; "
@@ -22,8 +23,8 @@ WORDS = {
         ),
         "",
     ),
-    "memory": ("MNN's memory mode (default low)", ""),
-    "precision": ("MNN's precision (default normal)", ""),
+    "memory": ("MNN's memory mode (default: as tuned here, or low)", ""),
+    "precision": ("MNN's precision (default: as tuned here, or normal)", ""),
     "lane": ("where to run (default: this machine)", ""),
     "dry_run": ("print the plan and stop", ""),
 }
@@ -42,6 +43,14 @@ def say(words: object) -> None:
     from tqdm import tqdm
 
     tqdm.write(f"  {words}", file=sys.stderr)
+
+
+def say_tuned(chosen: dict[str, Any]) -> None:
+    """Tell what `labkit tune` chose for a model here, if it did."""
+    from labkit.model import tuned
+
+    if chosen:
+        say(f"as labkit tune chose here: {tuned.words(chosen)}")
 
 
 def resolved(source: str) -> "Checkpoint":

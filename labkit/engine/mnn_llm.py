@@ -7,13 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+MORE = {"attention": "attention_mode", "rounding": "dynamic_option"}
+"""What else `labkit tune` may choose, and MNN-LLM's names for it."""
 
-def chat_config(directory: str, *, threads: int, precision: str, memory: str) -> dict[str, Any]:
+
+def chat_config(
+    directory: str, *, threads: int, precision: str, memory: str, **more: int
+) -> dict[str, Any]:
     """What MNN-LLM is opened with: a converted model's ``config.json``, with these options, greedy.
 
-    The options hold for both of its parts.
+    The options hold for both of its parts; ``more`` are some of `MORE`.
     """
     options = {
+        **{MORE[name]: value for name, value in more.items()},
         "thread_num": threads,
         "precision": precision,
         "memory": memory,

@@ -16,11 +16,11 @@ import numpy as np
 
 from labkit.base.data import frozen
 from labkit.base.errors import ModelError, QuestionError
-from labkit.base.hardware import default_threads
 from labkit.base.show import in_notebook
 from labkit.engine.client import EngineProcess
-from labkit.engine.lanes import Lane
-from labkit.model import manifest
+from labkit.engine.lanes import Lane, native
+from labkit.engine.mnn_llm import MORE
+from labkit.model import manifest, tuned
 from labkit.model.budget import Seen, budget, is_large
 from labkit.model.images import ImageLike, load_rgb, prepare
 from labkit.model.pace import Pace
@@ -85,12 +85,13 @@ class Model(AbstractContextManager["Model"]):
     folder
         As made by `labkit.model.convert`.
     threads
-        CPU threads of both parts; None takes up to four.
+        CPU threads of both parts; None takes what `labkit tune` chose here, or up to four.
     precision
-        ``"normal"`` (float32), ``"high"``, or ``"low"`` (float16 where the CPU has it).
+        ``"normal"`` (float32), ``"high"``, or ``"low"`` (float16 where the CPU has it); None takes
+        what `labkit tune` chose here, or ``"normal"``.
     memory
         ``"low"`` keeps weights quantised and uses the int4 or int8 kernels; ``"normal"`` unpacks
-        them.
+        them; None takes what `labkit tune` chose here, or ``"low"``.
     positions
         ``"mrope"`` puts new tokens where Qwen2-VL does; ``"mnn"`` where MNN-LLM 3.6.1 does, some
         positions too far on (`labkit.engine.mnn_llm.passes`).
@@ -99,6 +100,11 @@ class Model(AbstractContextManager["Model"]):
         1,280 visual tokens, and 256 for a large model (`labkit.model.budget`).
     lane
         Where the engine runs; None is this interpreter.
+
+    Attributes
+    ----------
+    tuned
+        What `labkit tune` chose for this model on this machine; empty if it was not tuned.
 
     Raises
     ------
@@ -111,25 +117,27 @@ class Model(AbstractContextManager["Model"]):
         folder: Path,
         *,
         threads: int | None = None,
-        precision: str = "normal",
-        memory: str = "low",
+        precision: str | None = None,
+        memory: str | None = None,
         positions: str = "mrope",
         max_pixels: int | None = None,
         lane: Lane | None = None,
     ) -> None:
-        if not {precision, memory} <= set(PRECISIONS) or positions not in ("mrope", "mnn"):
+        if not {precision, memory} <= {None, *PRECISIONS} or positions not in ("mrope", "mnn"):
             raise ModelError(
                 f"expected precision and memory among {', '.join(PRECISIONS)} and positions "
                 f"'mrope' or 'mnn', received {precision!r}, {memory!r}, {positions!r}"
             )
         self.folder, self.manifest = Path(folder).resolve(), manifest.read(Path(folder))
-        self.options: dict[str, Any] = dict(
-            threads=threads or default_threads(), precision=precision, memory=memory
-        )
+        self.tuned = tuned.read(self.manifest) if lane in (None, native()) else {}
+        given = {"threads": threads, "precision": precision, "memory": memory}
+        usual = tuned.usual() | self.tuned
+        self.options: dict[str, Any] = {name: value or usual[name] for name, value in given.items()}
+        self.more = {name: value for name, value in self.tuned.items() if name in MORE}
         self.positions, self.lane = positions, lane
         self.budget = budget(self.manifest, max_pixels)
         weights = sorted((name, file.sha256) for name, file in self.manifest.files.items())
-        self._pace = Pace(weights, self.options, lane)
+        self._pace = Pace(weights, self.options | self.more, lane)
         self._engine: EngineProcess | None = None
         self._load_s = 0.0
         self._graphs: dict[str, list[dict[str, Any]]] = {}
@@ -216,8 +224,9 @@ class Model(AbstractContextManager["Model"]):
         engine = self.engine
         if self._load_s:
             return engine
-        tell({"event": "load", "size": 1})
-        loaded = engine.request("load_chat", directory=str(self.folder), **self.options)
+        tell({"event": "load", "size": 1, "tuned": tuned.words(self.tuned)})
+        options = self.options | self.more
+        loaded = engine.request("load_chat", directory=str(self.folder), **options)
         self._load_s = loaded["load_s"]
         self._pace.keep("load", 1, self._load_s)
         if (

@@ -81,6 +81,8 @@ def words(event: dict[str, Any], elapsed_s: float) -> str:
     'loading the model: 3 s'
     """
     stage, expected_s = STAGES[event["event"]].format(event["size"]), event["expected_s"]
+    if chosen := event.get("tuned"):
+        stage += f" as tuned ({chosen})"
     if expected_s is None:
         return f"{stage}: {elapsed_s:.0f} s" if elapsed_s else f"{stage} …"
     near = "at least" if event["or_more"] else "about"
