@@ -76,7 +76,7 @@ def run(
         job = Job(name, both, parts, kept.read())
         tell = partial(_tell, on_words, name, plan.pairs)
         if job.order:
-            on_words(f"{name}: goes on after {len(job.order)} pairs, kept in {kept.file}")
+            on_words(f"{name}: goes on after pair {len(job.order)}, kept in {kept.file}")
         try:
             for done in range(len(job.order), plan.pairs):
                 on_step(number * plan.pairs + done, total, name)
@@ -91,7 +91,10 @@ def run(
             for processes in job.processes.values():
                 versions |= processes[-1]["versions"]
         elif job.order:
-            on_words(f"{name}: {len(job.order)} pairs are kept; the same command goes on with them")
+            on_words(
+                f"{name}: pairs done so far ({len(job.order)}) are kept; "
+                "the same command goes on with them"
+            )
         if stopped:
             if not rows:
                 raise KeyboardInterrupt

@@ -132,11 +132,11 @@ def test_stopped_within_a_comparison_the_same_plan_goes_on_and_another_does_not(
         measure.run(plan, on_step=stop, **options)
     assert words == [
         "quantised: 9 pairs, about 8 s",
-        "quantised: 5 pairs are kept; the same command goes on with them",
+        "quantised: pairs done so far (5) are kept; the same command goes on with them",
     ]
     FakeRunner.done.clear()
     result = measure.run(plan, **options)
-    assert "goes on after 5 pairs" in words[-1]
+    assert "goes on after pair 5" in words[-1]
     assert len([1 for part, _ in FakeRunner.done if part == "load"]) == 2 * 4
     assert [len(row.order) for row in result.rows] == [9] * len(PARTS)
     assert result.rows[0].order == measure.orders(9, np.random.default_rng(1))
