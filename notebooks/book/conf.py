@@ -38,6 +38,7 @@ napoleon_use_ivar = True
 html_theme = "sphinx_book_theme"
 html_title = project
 html_math_renderer = "mathml"
+html_context = {"default_mode": "auto"}
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_js_files = ["book.js"]
