@@ -17,7 +17,6 @@ import labkit
 project = "How a vision-language model really runs on Arm"
 author = copyright = "the contributors of labkit"  # noqa: A001 - Sphinx wants this name
 version = release = labkit.__version__
-repository = os.environ.get("GITHUB_REPOSITORY", "")  # OWNER/NAME, where a workflow builds this
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["**.ipynb_checkpoints", "workshop/colab.ipynb"]
@@ -48,16 +47,15 @@ html_theme_options = {
     "show_toc_level": 2,
     "use_download_button": True,
 }
-if repository:
+if pages.REPOSITORY:
     html_theme_options |= {
-        "repository_url": f"{os.environ.get('GITHUB_SERVER_URL')}/{repository}",
-        "repository_branch": os.environ.get("GITHUB_REF_NAME", "main"),
+        "repository_url": f"{os.environ['GITHUB_SERVER_URL']}/{pages.REPOSITORY}",
+        "repository_branch": pages.BRANCH,
         "path_to_docs": "notebooks",
         "use_repository_button": True,
         "use_issues_button": True,
-        "launch_buttons": pages.LAUNCH,
+        "launch_buttons": {"binderhub_url": pages.BINDER, "notebook_interface": "jupyterlab"},
     }
-    pages.REPOSITORY = repository
 
 
 def setup(app):

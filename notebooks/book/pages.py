@@ -17,6 +17,9 @@ from labkit.lessons.cards import Card, Fold
 from labkit.lessons.catalogue import EXERCISES
 from labkit.proof.parity import examples
 
+REPOSITORY = os.environ.get("GITHUB_REPOSITORY", "")  # OWNER/NAME, where a workflow builds this
+BRANCH = os.environ.get("GITHUB_REF_NAME", "main")
+BINDER = "https://mybinder.org"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 APART = {  # processes of their own, which load MNN or the exporter
     "labkit.engine.worker",
@@ -153,7 +156,21 @@ def answer_key() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"book/commands": commands, "workshop/answer_key": answer_key}
+def launches() -> str:
+    """Links that open the lab in a browser, where the repository's address is known."""
+    if not REPOSITORY:
+        return "Where the book is published from its repository, links to all three stand here."
+    start = "lab/tree/notebooks/00_start_here.ipynb"
+    links = {
+        "Codespaces": f"https://codespaces.new/{REPOSITORY}",
+        "Binder": f"{BINDER}/v2/gh/{REPOSITORY}/{BRANCH}?urlpath={start}",
+        "Colab": f"https://colab.research.google.com/github/{REPOSITORY}/blob/{BRANCH}"
+        "/notebooks/workshop/colab.ipynb",
+    }
+    return " · ".join(f"[Open in {name}]({url})" for name, url in links.items())
+
+
+PAGES = {"index": launches, "book/commands": commands, "workshop/answer_key": answer_key}
 ROOMS = [m.name for m in pkgutil.iter_modules(labkit.__path__) if m.ispkg and m.name != "cli"]
 PAGES |= {f"book/rooms/{name}": (lambda name=name: room(name)) for name in ROOMS}
 

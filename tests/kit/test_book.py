@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -112,6 +113,22 @@ def test_the_guide_speaks_of_every_lesson() -> None:
         _, _, part = GUIDE.partition(f"### {name[:2]} {title}\n")
         for point in ("Goal", "Usually wrong", "Ask", "Skip"):
             assert f"- **{point}:** " in part.partition("\n### ")[0], f"{name}: {point}"
+
+
+def test_links_that_open_the_lab_lead_to_what_is_there(
+    pages: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "](" not in pages.launches()
+    monkeypatch.setattr(pages, "REPOSITORY", "ann/kit")
+    text = pages.launches()
+    assert text.count("ann/kit") == 3
+    named = re.findall(r"notebooks/[\w/]+\.ipynb", text)
+    assert len(named) == 2
+    assert all((FOLDER.parent / name).is_file() for name in named)
+    container = json.loads((FOLDER.parent / ".devcontainer" / "devcontainer.json").read_text())
+    post_build = (FOLDER.parent / ".binder" / "postBuild").read_text(encoding="utf-8")
+    for text in (container["updateContentCommand"], post_build):
+        assert "labkit ask data/scenes/cat_and_pizza.png" in text, "the model is converted there"
 
 
 def test_what_is_wrong_with_a_page_is_found(build: ModuleType, tmp_path: Path) -> None:
