@@ -80,3 +80,7 @@ class KernelError(LabkitError):
 
 class BuildError(LabkitError):
     """A build of MNN that cannot be planned, failed, or came out without what was asked for."""
+
+
+class PeerError(LabkitError):
+    """Another engine that was not set up, cannot convert, or does not answer."""

@@ -20,6 +20,7 @@ PREPARED = "shared.json"
 """Stands in a folder that a class shares, once it is whole."""
 KINDS = {
     "cache": "downloads, converted models, compiled helpers; made again when needed",
+    "peers": "other engines, for labkit bench --peer; made again when needed",
     "progress": "which exercises you solved; cannot be made again",
     "results": "measurements and reports that you asked for; cannot be made again",
 }

@@ -15,14 +15,21 @@ _COMPARED: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_suffix(".json").read_text(encoding="utf-8")
 )
 COMPARISONS: dict[str, str] = {name: compared["words"] for name, compared in _COMPARED.items()}
-WORDS = {**COMPARISONS, "llm_demo": "two builds' llm_demo, end to end with its KV cache"}
+PEERS: dict[str, str] = {
+    name: peer["words"]
+    for name, peer in json.loads(
+        Path(__file__).with_name("peers.json").read_text(encoding="utf-8")
+    ).items()
+}
+WORDS = {**COMPARISONS, **PEERS, "llm_demo": "two builds' llm_demo, end to end with its KV cache"}
 
 
 @frozen
 class Side:
     """One way to run the work.
 
-    ``runtime`` is "modules", "against", "build", "chat", "llm_demo" or "transformers".
+    ``runtime`` is "modules", "against", "build", "chat", "llm_demo", "transformers" or
+    "peer".
     """
 
     label: str

@@ -8,7 +8,7 @@ from labkit.base import hardware, stats
 from labkit.base.data import frozen
 from labkit.base.errors import ResultError
 from labkit.bench import comparisons
-from labkit.bench.comparisons import COMPARISONS, PARTS, Side
+from labkit.bench.comparisons import COMPARISONS, PARTS, PEERS, Side
 from labkit.building.record import read_record
 from labkit.engine.lanes import Lane, native
 from labkit.model import checkpoints, manifest
@@ -48,7 +48,7 @@ class BenchPlan:
 
     def __post_init__(self) -> None:
         for what, given, known in (
-            ("comparisons", self.comparisons, COMPARISONS),
+            ("comparisons", self.comparisons, COMPARISONS | PEERS),
             ("parts", self.parts, PARTS),
         ):
             if not given or not set(given) <= set(known):
@@ -149,7 +149,7 @@ def require_possible(plan: BenchPlan, about: Manifest) -> None:
             f"expected two conversions of one checkpoint, but {plan.against} is of another one "
             f"than {plan.model}. Convert {about.source['name']} with other options: labkit convert"
         )
-    if any(name.startswith("transformers") for name in plan.comparisons):
+    if any(name in PEERS or name.startswith("transformers") for name in plan.comparisons):
         given = checkpoints.resolve(plan.checkpoint)
         if fingerprint(given.folder) != about.source["sha256"]:
             raise ResultError(

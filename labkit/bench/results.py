@@ -13,7 +13,9 @@ from labkit.base import files, hardware, paths
 from labkit.base.data import frozen
 from labkit.base.errors import ResultError
 from labkit.base.records import from_json, to_json
-from labkit.bench.rows import Comparison, section
+from labkit.base.show import Table
+from labkit.bench.comparisons import PARTS
+from labkit.bench.rows import Comparison, amount, section
 from labkit.engine.lanes import Lane
 from labkit.model.manifest import Manifest
 
@@ -69,8 +71,29 @@ class BenchResult:
         names = dict.fromkeys(row.name for row in self.rows)
         return [[row for row in self.rows if row.name == name] for name in names]
 
+    def engines(self) -> Table | None:
+        """Every engine of a run with peers in a row; None of another run."""
+        made = self.plan.get("engines", {})
+        sides = {m.side.label: m for row in self.rows for m in row.both}
+        medians = {(m.side.label, r.part): amount(m.median_s) for r in self.rows for m in r.both}
+        rows = [
+            (
+                label,
+                *(medians[label, part] for part in PARTS),
+                f"{sides[label].peak_bytes / 1e9:.2f} GB",
+                f"{how['bytes'] / 1e9:.2f} GB",
+                f"{how['elapsed_s']:.0f} s" if how["elapsed_s"] else "none",
+                f"{how['peak_bytes'] / 1e9:.1f} GB" if how["peak_bytes"] else "",
+            )
+            for label, how in made.items()
+        ]
+        header = ("engine", *PARTS, "memory", "disk", "conversion", "its memory")
+        return Table(header, rows) if made else None
+
     def __str__(self) -> str:
         sections = "".join(f"{section(rows)}\n\n" for rows in self.groups())
+        if engines := self.engines():
+            sections = f"{engines}\n\n{sections}"
         return f"{sections}{self.where}\n{self.what}"
 
 

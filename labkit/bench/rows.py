@@ -116,7 +116,7 @@ def section(rows: Sequence[Comparison]) -> Section:
         held = f"{measured.peak_bytes / 1e6:,.0f} MB"
         labels.append(label)
         peaks.append(f"{label} {held if measured.peak_bytes else 'over before it was read'}")
-        if measured.side.runtime != "transformers":
+        if measured.side.runtime not in ("transformers", "peer"):
             running.append(f"{label} {f'yes, {types}' if types else 'no'}")
     python = "" if measured.side.runtime == "llm_demo" else ", Python included"
     shared = [text for text in rows[0].warnings if all(text in row.warnings for row in rows)]

@@ -28,7 +28,7 @@ class Unfinished:
         Its name tells the plan, the sides, the model's weights and the machine apart.
     """
 
-    def __init__(self, plan: BenchPlan, both: tuple[Side, Side], about: Manifest) -> None:
+    def __init__(self, plan: BenchPlan, both: tuple[Side, ...], about: Manifest) -> None:
         weights = sorted((name, file.sha256) for name, file in about.files.items())
         machine = hardware.describe()
         told = plan.to_dict(), str(plan.build), both, weights, machine.cpu, machine.logical_cores

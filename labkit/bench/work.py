@@ -4,11 +4,13 @@ Beside the seconds that they took, and the peaks of the machine (`labkit.kernels
 how much is still to be had.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from labkit.base import paths
 from labkit.base.data import frozen
 from labkit.base.errors import ResultError
+from labkit.base.records import from_json
 from labkit.base.show import Table
 from labkit.bench.comparisons import Side
 from labkit.bench.results import BenchResult
@@ -46,6 +48,25 @@ class Achieved:
     def rate(self) -> float:
         """Operations a second."""
         return self.work.operations / self.seconds
+
+
+@frozen
+class RealSize:
+    """MNN and its peers at the real size, measured once: beside the machine's peaks of that day."""
+
+    result: BenchResult
+    roof: Roof
+    done: tuple[Achieved, ...]
+
+    @property
+    def where(self) -> str:
+        """That it was recorded, of what and where."""
+        return f"recorded: {self.result.what}\non {self.result.where}"
+
+
+def real_size() -> RealSize:
+    """What ``data/real_size.json`` holds."""
+    return from_json(RealSize, (paths.data_dir() / "real_size.json").read_bytes())
 
 
 def work(
@@ -144,7 +165,7 @@ def achieved(result: BenchResult, config: Mapping[str, Any]) -> list[Achieved]:
 
 def bits_of(side: Side, result: BenchResult) -> tuple[float, float]:
     """To a weight of the language model and of the tower, as a side keeps them in memory."""
-    if known := result.plan.get("peers", {}).get(side.label, {}).get("bits"):
+    if known := result.plan.get("engines", {}).get(side.label, {}).get("bits"):
         return known[0], known[1]
     if side.runtime == "transformers":
         return (32, 32) if side.precision == "float32" else (16, 16)
@@ -158,7 +179,7 @@ def bits_of(side: Side, result: BenchResult) -> tuple[float, float]:
     return language, vision
 
 
-def table(roof: Roof, done: list[Achieved]) -> Table:
+def table(roof: Roof, done: Sequence[Achieved]) -> Table:
     """Of each part and engine: the work, how fast it was done, and the share of the roof."""
     rows = [
         (

@@ -8,7 +8,7 @@ from json import loads
 from pathlib import Path
 from typing import Annotated, Any
 
-from labkit.bench.comparisons import COMPARISONS, PARTS
+from labkit.bench.comparisons import COMPARISONS, PARTS, PEERS
 from labkit.cli.shared import LEVELS, LaneName, progress, say, say_tuned, show
 
 
@@ -22,6 +22,7 @@ def bench(
     *,
     model: str = "mini",
     compare: Annotated[Sequence[str] | None, COMPARISONS] = None,
+    peer: Annotated[Sequence[str] | None, PEERS] = None,
     parts: Annotated[Sequence[str], PARTS] = PARTS,
     pairs: int = 9,
     threads: int | None = None,
@@ -29,7 +30,7 @@ def bench(
     memory: Annotated[str | None, LEVELS] = None,
     image: Annotated[tuple[int, int], _size] = (112, 112),
     prompt_tokens: int = 48,
-    checkpoint: str = "mini",
+    checkpoint: str | None = None,
     build: Path | None = None,
     against: Path | None = None,
     lane: LaneName = "native",
@@ -43,6 +44,8 @@ def bench(
     ----------
     compare : NAME
         which (default: what fits this machine; one for a large model)
+    peer : NAME
+        other engines, set up by `labkit peer setup NAME`: all and MNN in one interleaved run
     parts
         what to measure (default: all)
     pairs
@@ -52,7 +55,7 @@ def bench(
     prompt_tokens
         length of the prompt (default %(default)s)
     checkpoint
-        what the model was converted from, for transformers (default %(default)s)
+        what the model was converted from, for transformers and peers (default: as it says)
     build : DIR
         your own build of MNN, for the comparison 'build'
     against : DIR
@@ -65,7 +68,7 @@ def bench(
         print the result as JSON
     """
     from labkit.base.errors import CountingFailed
-    from labkit.bench import results
+    from labkit.bench import results, rounds
     from labkit.bench.measure import run
     from labkit.bench.plan import BenchPlan, default_comparisons, require_timed
     from labkit.engine import lanes
@@ -87,13 +90,14 @@ def bench(
     place = lanes.Lane(name=lane, cpu=None if lane == "native" else "max")
     require_timed(place)
     folder = folder_of(model, on_stage=say)
-    chosen = {} if build else tuned.read(manifest.read(folder))
+    about = manifest.read(folder)
+    chosen = {} if build else tuned.read(about)
     usual = tuned.usual() | chosen
     threads = threads or usual["threads"]
     say_tuned(chosen)
     plan = BenchPlan(
         model=folder,
-        comparisons=tuple(compare or default_comparisons(threads, manifest.read(folder))),
+        comparisons=tuple(peer or compare or default_comparisons(threads, about)),
         parts=tuple(parts),
         pairs=pairs,
         **size,
@@ -101,13 +105,15 @@ def bench(
         precision=precision or usual["precision"],
         memory=memory or usual["memory"],
         tuned={name: value for name, value in chosen.items() if name in MORE},
-        checkpoint=checkpoint,
+        checkpoint=checkpoint or about.source["name"],
         lane=place,
         build=lanes.native(build).build,
         against=against,
     )
     with progress("pairs") as on_step:
-        result = run(plan, on_step=on_step, on_words=say)
+        result = (
+            rounds.run(plan, on_step=on_step) if peer else run(plan, on_step=on_step, on_words=say)
+        )
     saved = results.save(result, out)
     show(json, result, result)
     print(f"{saved}\nAs a page: labkit report {saved} --out page.html", file=sys.stderr)
@@ -153,6 +159,40 @@ def _count(
         for label, c in counts.items():
             text.append(f"{part.name}, {label}: top functions\n{top_functions(c)}")
     show(as_json, content, "\n\n".join(text))
+
+
+def peer(
+    action: Annotated[str, ("status", "setup", "remove")],
+    name: Annotated[str | None, PEERS] = None,
+) -> None:
+    """Set up or remove another engine if asked, and show all.
+
+    Parameters
+    ----------
+    name
+        which to set up or remove
+    """
+    from labkit.base import paths
+    from labkit.base.errors import PeerError
+    from labkit.base.show import Table
+    from labkit.bench import peers
+
+    if action != "status" and name is None:
+        raise PeerError(f"expected the name of a peer. Type: labkit peer {action} {min(PEERS)}")
+    if action == "setup":
+        peers.setup(str(name), on_stage=say)
+    elif action == "remove":
+        say(f"freed {peers.remove(str(name)):,} bytes")
+    rows = []
+    for known, one in peers.PEERS.items():
+        try:
+            peers.lane(known)
+            state = f"works: {' '.join(one.packages[:2])}"
+        except PeerError as error:
+            state = str(error)
+        size = paths.size_bytes(peers.folder(known))
+        rows.append((known, f"{size / 1e6:.0f} MB", state))
+    print(Table(("peer", "size", "what was found"), rows))
 
 
 def roofline(

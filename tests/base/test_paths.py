@@ -23,7 +23,7 @@ def test_everything_lies_under_labkit_home_and_is_made_on_use(home: Path) -> Non
         home / "progress",
         home / "results",
     ]
-    assert all((home / kind).is_dir() for kind in paths.KINDS)
+    assert all((home / kind).is_dir() for kind in {*paths.KINDS} - {"peers"})
 
 
 def test_without_labkit_home_the_platform_decides(
@@ -34,7 +34,7 @@ def test_without_labkit_home_the_platform_decides(
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     folders = {kind: paths.place(kind) for kind in paths.KINDS}
-    assert len(set(folders.values())) == 3
+    assert len(set(folders.values())) == len(paths.KINDS)
     assert all(tmp_path in folder.parents for folder in folders.values())
     assert all("labkit" in folder.parts for folder in folders.values())
     # Freeing the cache must never reach what cannot be made again.
@@ -63,7 +63,7 @@ def test_the_size_of_every_kind_is_that_of_its_files(home: Path) -> None:
     (paths.cache_dir() / "model" / "weights").write_bytes(bytes(1000))
     (paths.progress_dir() / "progress.json").write_bytes(bytes(10))
     sizes = {kind: paths.size_bytes(paths.place(kind)) for kind in paths.KINDS}
-    assert sizes == {"cache": 1000, "progress": 10, "results": 0}
+    assert sizes == {"cache": 1000, "peers": 0, "progress": 10, "results": 0}
 
 
 def test_asking_for_a_size_makes_no_folder(home: Path) -> None:
