@@ -15,11 +15,16 @@ const PAGE = `
       <button class="lc-larger" title="Make the chosen object larger (+)" aria-label="Larger">+</button>
       <button class="lc-remove" title="Remove the chosen object (Delete)">Remove</button>
       <button class="lc-undo" title="Take the last change back (Ctrl+Z)">Undo</button>
+      <button class="lc-redo" title="Make it again (Ctrl+Shift+Z or Ctrl+Y)">Redo</button>
       <button class="lc-clear" title="Remove all objects">Clear</button>
     </div>
     <p class="lc-notice" role="status"></p>
     <p class="lc-help">Drag an object, or reach it with Tab: arrow keys move it (Shift: bigger steps), + and − change its size,
-      Delete removes it, Ctrl+Z undoes.</p>
+      Delete removes it, Ctrl+Z undoes, Ctrl+Y makes it again.</p>
+    <details class="lc-keep"><summary>Keep this scene</summary>
+      <button class="lc-save" title="The picture as the model gets it">Save as PNG</button>
+      <label>As code, for a cell <textarea class="lc-code" readonly rows="5" spellcheck="false"></textarea></label>
+    </details>
   </section>
   <div class="lc-right">
     <section class="lc-palette" aria-label="Objects">
@@ -83,7 +88,12 @@ function render({ model, el }) {
   listen($("smaller"), { click: () => find(selected) && tell("nudge", { number: selected, by: -2 }) });
   listen($("larger"), { click: () => find(selected) && tell("nudge", { number: selected, by: 2 }) });
   listen($("remove"), { click: () => find(selected) && tell("remove", { number: selected }) });
-  listen($("undo"), { click: () => tell("undo") });
+  for (const step of ["undo", "redo"]) listen($(step), { click: () => tell(step) });
+  listen($("save"), { click: () => canvas.toBlob((blob) => {
+    const link = make("a", { href: URL.createObjectURL(blob), download: "scene.png" });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  }) });
   listen($("clear"), { click: () => tell("clear") });
   listen($("background"), { change: ({ target }) => tell("paint", { background: target.value }) });
   listen($("size"), { change: ({ target }) => tell("resize", library.sizes[target.value]) });
@@ -208,12 +218,13 @@ function render({ model, el }) {
   listen(root, {
     keydown(event) {
       const command = event.ctrlKey || event.metaKey;
-      const undo = command && event.key.toLowerCase() === "z" && !event.shiftKey && !(event.target instanceof HTMLInputElement);
-      if (!undo && (command || event.altKey || event.key === "Escape")) return;
+      const key = event.key.toLowerCase(), step = { z: event.shiftKey ? "redo" : "undo", y: "redo" }[key];
+      const own = command && step && !event.target.matches("input, textarea");
+      if (!own && (command || event.altKey || event.key === "Escape")) return;
       event.stopPropagation(); // else JupyterLab takes letters, arrows and Delete for notebook commands
-      if (!undo) return;
+      if (!own) return;
       event.preventDefault();
-      tell("undo");
+      tell(step);
     },
   });
 
@@ -320,10 +331,12 @@ function render({ model, el }) {
   // ---- what arrives from Python
 
   function showTools() {
-    const { width, height, background, undo, notice, objects: { length } } = now();
+    const { width, height, background, undo, redo, code, notice, objects: { length } } = now();
     const { sizes, backgrounds, limits } = library;
     $("notice").textContent = notice;
     able("undo", undo);
+    able("redo", redo);
+    $("code").value = code;
     able("clear", length);
     const full = length >= limits.most;
     $("count").textContent = full ? limits.full : `${length} of ${limits.most} objects stand in the scene.`;

@@ -64,6 +64,7 @@ class Composer(anywidget.AnyWidget):
         self._gate = threading.RLock()  # commands may arrive in another thread than the cell's
         self._stage = stage_of(scene or Scene(height=height, width=width))
         self._past: deque[Stage] = deque(maxlen=_STEPS_KEPT)
+        self._undone: deque[Stage] = deque()
         self._gesture: object = None
         self._ticks, self._revision = itertools.count(), 0
         self._idle = threading.Event()  # set while no answer is on its way
@@ -101,22 +102,36 @@ class Composer(anywidget.AnyWidget):
         if new != self._stage:
             if gesture is None or gesture != self._gesture:
                 self._past.append(self._stage)
+            self._undone.clear()
             self._stage, self._gesture = new, gesture
             self._revision += 1
         self._tell(new.said)
 
     def undo(self) -> bool:
         """Take the last change back; False if there is none."""
+        return self._go("undo", self._past, self._undone, "Undone.")
+
+    def redo(self) -> bool:
+        """Make the change again that was taken back last; False if there is none."""
+        return self._go("redo", self._undone, self._past, "Done again.")
+
+    def _go(self, what: str, source: deque[Stage], other: deque[Stage], done: str) -> bool:
         with self._gate:
-            if not self._past:
-                self._tell("There is nothing to undo.")
+            if not source:
+                self._tell(f"There is nothing to {what}.")
                 return False
+            other.append(self._stage)
             # A number is never used twice.
-            self._stage = replace(self._past.pop(), last=self._stage.last)
+            self._stage = replace(source.pop(), last=self._stage.last)
             self._gesture = None
             self._revision += 1
-            self._tell(f"Undone. {self._stage.count}")
+            self._tell(f"{done} {self._stage.count}")
             return True
+
+    @property
+    def code(self) -> str:
+        """Python that makes the scene again."""
+        return f"from labkit.world.scenes import Background, Placed, Scene\n\nscene = {self.scene}"
 
     # ---- asking
 
@@ -189,8 +204,10 @@ class Composer(anywidget.AnyWidget):
         """What the browser shows: the state; as RGBA, the model's picture and the bare ground."""
         scenes = {"picture": self.scene, "ground": self._stage.ground}
         pixels = {name: render(s).convert("RGBA").tobytes() for name, s in scenes.items()}
-        numbers = {"tick": next(self._ticks), "revision": self._revision, "undo": len(self._past)}
-        return {**self._stage.state(), **pixels, **numbers, "notice": notice}
+        steps = {"undo": len(self._past), "redo": len(self._undone)}
+        numbers = {"tick": next(self._ticks), "revision": self._revision, **steps}
+        told = {"notice": notice, "code": self.code}
+        return {**self._stage.state(), **pixels, **numbers, **told}
 
     def _tell(self, notice: str) -> None:
         with self._gate:
@@ -220,8 +237,8 @@ class Composer(anywidget.AnyWidget):
                 asked = self._begin(str(how["question"]))
                 # A thread of its own: pieces reach the browser while the kernel serves others.
                 threading.Thread(target=self._answer_quietly, args=asked, daemon=True).start()
-            elif do == "undo":
-                self.undo()
+            elif do in {"undo", "redo"}:
+                getattr(self, do)()
             else:
                 self.do(str(do), **how)
         except LabkitError as error:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -176,6 +178,23 @@ def test_by_keyboard_alone(notebook: OpenNotebook) -> None:
     expect(root.locator(".lc-notice")).to_contain_text("Undone")
     composer.settle()
     assert _by_name(composer.objects())["cat"]["side"] == before["side"] + 4
+    page.keyboard.press("Control+y")
+    expect(root.locator(".lc-notice")).to_contain_text("Done again")
+    composer.settle()
+    page.keyboard.press("Control+z")
+    expect(root.locator(".lc-notice")).to_contain_text("Undone")
+    root.get_by_text("Keep this scene").click()
+    assert root.locator(".lc-code").input_value() == composer.notebook.kernel(
+        f"{composer.widget}.code"
+    )
+    with page.expect_download() as download:
+        root.get_by_role("button", name="Save as PNG").click()
+    saved = np.asarray(Image.open(download.value.path()).convert("RGB"))
+    composer.settle()
+    assert saved.tolist() == composer.notebook.kernel(
+        f"__import__('numpy').asarray({composer.widget}.picture()).tolist()"
+    )
+    composer.object("cat").focus()
 
     # Four is all: the fifth is refused in words, and still there is a way on.
     search.focus()

@@ -129,6 +129,25 @@ def test_undo_takes_back_one_step_at_a_time(composer: Recorded) -> None:
     assert not composer.undo()
     assert composer.stage["notice"] == "There is nothing to undo."
     assert composer.stage["undo"] == 0
+    for expected in seen[1:]:
+        assert composer.redo()
+        assert composer.scene == expected
+    composer.hears(do="redo")
+    assert composer.scene.objects == ()
+    assert not composer.redo()
+    assert composer.stage["notice"] == "There is nothing to redo."
+    composer.undo()
+    _add(composer, "dog")  # from here on what was undone is gone
+    assert composer.stage["redo"] == 0
+    assert not composer.redo()
+
+
+def test_the_code_makes_the_scene_again(composer: Recorded) -> None:
+    composer.scene = CAT_AND_PIZZA
+    composer.do("paint", background="Sky")
+    made: dict[str, Any] = {}
+    exec(composer.stage["code"], made)
+    assert made["scene"] == composer.scene
 
 
 def test_a_key_held_down_is_one_step(composer: Recorded) -> None:
