@@ -1,7 +1,9 @@
 """``labkit ask`` and ``labkit probe``: a model's answer to a picture, and what stands inside it."""
 
+import os
 import re
 import sys
+import time
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from functools import partial
@@ -119,13 +121,16 @@ def probe(
     heads : L0H3,…
         patterns of these heads only (needed for large pictures)
     """
+    from labkit.base import command
     from labkit.inside import probe_files
     from labkit.inside.probes import Probe
     from labkit.proof.ready import open_model
 
+    begun = time.perf_counter()
     layers = sorted({layer for layer, _ in heads}) or None
     probe_files.require_free(out)
     with (
+        command.memory(os.getpid()) as readings,
         open_model(model, max_pixels=max_pixels, on_stage=say) as opened,
         Probe(opened) as inside,
     ):
@@ -142,6 +147,8 @@ def probe(
         answer = reading and reading.answer
         about = {"model": look.name, "question": question, "answer": answer}
         probe_files.write(out, look, reading, reference=beside, heads=heads, **about)
+    held = max(readings, default=0) / 2**30
+    say(f"{time.perf_counter() - begun:.0f} s, at most {held:.1f} GiB of memory")
     if reading:
         print(f"{question} {answer}")
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
