@@ -112,6 +112,7 @@ class Rung:
 def ladder(
     parts: Sequence[Part],
     *,
+    rungs: Sequence[tuple[str, bool]] = RUNGS,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> tuple[Rung, ...]:
     """Count each part on each CPU of the ladder, KleidiAI off, and on where the CPU can run it.
@@ -120,11 +121,13 @@ def ladder(
     ----------
     parts
         What to run, from `labkit.model.parts`.
+    rungs
+        CPUs, and whether KleidiAI is on there.
     on_step
         Called with a few words before each step.
     """
     climbed = []
-    for cpu, kleidiai in RUNGS:
+    for cpu, kleidiai in rungs:
         counts = {}
         with closing(CountingEngine(lanes.emulated(cpu))) as engine:
             for part in parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ def test_pictures_and_arrays_with_the_reference(
         str(mini_folder),
     ]
     assert cli.main(argv) == 0
-    said = capsys.readouterr().out
+    said, told = capsys.readouterr()
+    assert re.search(r"\d s, at most \d\.\d GiB of memory", told)
     assert said.startswith("8×8 = 64 patches, 4 layers × 4 heads.")
     assert "What is left of the pizza? A cat." in said
     about = json.loads((out / "probe.json").read_text())
