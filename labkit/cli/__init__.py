@@ -34,11 +34,11 @@ COMMANDS = {
     },
     "measuring": {
         "bench": "time two ways to run a model in pairs, with intervals and verdicts",
-        "peer": "set up, show or remove other engines to measure MNN against",
         "roofline": "measure what this machine can do at most, and what results reach of it",
         "tune": "find the options with which a model answers fastest on this machine",
         "report": "make one HTML page of benchmark results",
     },
+    "peers": {"peer": "set up, show or remove other engines to measure MNN against"},
     "building": {
         "build": "build MNN from source, with KleidiAI or without, and look into what came out",
         "demo": "ask two builds' llm_demo about a picture: timed in pairs here, "

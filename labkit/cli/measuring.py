@@ -161,40 +161,6 @@ def _count(
     show(as_json, content, "\n\n".join(text))
 
 
-def peer(
-    action: Annotated[str, ("status", "setup", "remove")],
-    name: Annotated[str | None, PEERS] = None,
-) -> None:
-    """Set up or remove another engine if asked, and show all.
-
-    Parameters
-    ----------
-    name
-        which to set up or remove
-    """
-    from labkit.base import paths
-    from labkit.base.errors import PeerError
-    from labkit.base.show import Table
-    from labkit.bench import peers
-
-    if action != "status" and name is None:
-        raise PeerError(f"expected the name of a peer. Type: labkit peer {action} {min(PEERS)}")
-    if action == "setup":
-        peers.setup(str(name), on_stage=say)
-    elif action == "remove":
-        say(f"freed {peers.remove(str(name)):,} bytes")
-    rows = []
-    for known, one in peers.PEERS.items():
-        try:
-            peers.lane(known)
-            state = f"works: {' '.join(one.packages[:2])}"
-        except PeerError as error:
-            state = str(error)
-        size = paths.size_bytes(peers.folder(known))
-        rows.append((known, f"{size / 1e6:.0f} MB", state))
-    print(Table(("peer", "size", "what was found"), rows))
-
-
 def roofline(
     results: tuple[str, ...] = (),
     *,

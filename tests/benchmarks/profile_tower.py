@@ -55,7 +55,8 @@ def profile(engine: EngineProcess, part: parts.Part) -> None:
         recorder.terminate()
         recorder.wait()
         words = ["perf", "report", "-q", "-i", data, "--stdio", "--percent-limit", "0.5"]
-        print("\n".join(command.run([*words, "--sort", "symbol"]).lines))
+        words += ["--fields", "overhead,symbol"]
+        print("\n".join(command.run(words).lines))
 
 
 def main() -> None:
