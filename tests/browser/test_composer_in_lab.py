@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -194,6 +195,10 @@ def test_by_keyboard_alone(notebook: OpenNotebook) -> None:
     assert saved.tolist() == composer.notebook.kernel(
         f"__import__('numpy').asarray({composer.widget}.picture()).tolist()"
     )
+    for theme in ("light", "dark"):
+        composer.notebook.theme(theme)
+        assert Axe().run(page, ".labkit-composer").response["violations"] == []
+    composer.notebook.theme("light")
     composer.object("cat").focus()
 
     # Four is all: the fifth is refused in words, and still there is a way on.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, expect
 
 from labkit.inside import explorer
@@ -62,6 +63,7 @@ def test_it_works_from_the_disk(
     with page.expect_download() as download:
         root.get_by_role("button", name="Save as a picture").click()
     assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
+    assert Axe().run(page).response["violations"] == []
     page.screenshot(path=screenshots / f"saved_{name}.png")
     assert troubles == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
