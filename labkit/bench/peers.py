@@ -29,8 +29,8 @@ QUIET = {"HF_HUB_OFFLINE": "1", "CI": "true", "PYTHONSAFEPATH": "1", "PYTHONWARN
 class Peer:
     """One of them.
 
-    ``packages`` are installed, those in ``without`` removed again; ``bits`` are of a weight of the
-    language model and of the tower, scales included, as it is kept in memory.
+    ``packages`` are installed, those in ``without`` removed again; ``bits`` are those of its
+    weights in memory, as `labkit.bench.work.work` takes them.
     """
 
     label: str
@@ -38,7 +38,7 @@ class Peer:
     packages: tuple[str, ...]
     without: tuple[str, ...] = ()
     converts: bool = True
-    bits: tuple[float, float]
+    bits: tuple[float, ...]
 
 
 @frozen

@@ -40,7 +40,7 @@ class Entrant:
     lane: Lane
     directory: Path
     made: Made
-    bits: tuple[float, float] | None = None
+    bits: tuple[float, ...] | None = None
 
 
 def entrants(plan: BenchPlan) -> list[Entrant]:

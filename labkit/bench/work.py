@@ -12,7 +12,7 @@ from labkit.base.data import frozen
 from labkit.base.errors import ResultError
 from labkit.base.records import from_json
 from labkit.base.show import Table
-from labkit.bench.comparisons import Side
+from labkit.bench.comparisons import PARTS, Side
 from labkit.bench.results import BenchResult
 from labkit.bench.rows import amount
 from labkit.kernels.roof import Roof
@@ -60,8 +60,10 @@ class RealSize:
 
     @property
     def where(self) -> str:
-        """That it was recorded, of what and where."""
-        return f"recorded: {self.result.what}\non {self.result.where}"
+        """That it was recorded, of what and where, and what went on beside it."""
+        warnings = dict.fromkeys(text for row in self.result.rows for text in row.warnings)
+        busy = "".join(f"\n{text}" for text in warnings if text.startswith("busy"))
+        return f"recorded: {self.result.what}\non {self.result.where}{busy}"
 
 
 def real_size() -> RealSize:
@@ -75,7 +77,7 @@ def work(
     image: tuple[int, int],
     prompt_tokens: int,
     context: int = 0,
-    bits: tuple[float, float] = (16, 16),
+    bits: tuple[float, ...] = (16, 16),
 ) -> dict[str, Work]:
     """Operations and bytes of vision, prefill, and decode of one token.
 
@@ -93,7 +95,8 @@ def work(
     context
         Tokens in the KV cache when one more is decoded.
     bits
-        To a weight of the language model and of the tower, scales included.
+        To a weight of the language model and of the tower, scales included; and of the head, where
+        that differs from its model.
     """
     v, t = config["vision_config"], config["text_config"]
     width, patch, merge = v["embed_dim"], v["patch_size"], v["spatial_merge_size"]
@@ -111,7 +114,7 @@ def work(
     keys = wide // heads * t["num_key_value_heads"]
     layer = 2 * wide * (wide + keys) + 3 * wide * t["intermediate_size"]
     head, layers = wide * t["vocab_size"], t["num_hidden_layers"]
-    weights = (layers * layer + head) * bits[0] / 8
+    weights = (layers * layer * bits[0] + head * (bits[2] if bits[2:] else bits[0])) / 8
 
     def language(tokens: int, before: int) -> Work:
         seen = tokens * before + tokens * (tokens + 1) // 2  # pairs of a query and a key
@@ -160,13 +163,13 @@ def achieved(result: BenchResult, config: Mapping[str, Any]) -> list[Achieved]:
                     seconds=measured.median_s,
                 )
                 done[one.part, one.engine] = one
-    return list(done.values())
+    return sorted(done.values(), key=lambda one: PARTS.index(one.part))
 
 
-def bits_of(side: Side, result: BenchResult) -> tuple[float, float]:
-    """To a weight of the language model and of the tower, as a side keeps them in memory."""
+def bits_of(side: Side, result: BenchResult) -> tuple[float, ...]:
+    """As `work` takes them: how a side keeps weights in memory."""
     if known := result.plan.get("engines", {}).get(side.label, {}).get("bits"):
-        return known[0], known[1]
+        return tuple(known)
     if side.runtime == "transformers":
         return (32, 32) if side.precision == "float32" else (16, 16)
     if side.memory == "normal":

@@ -70,3 +70,11 @@ def test_at_the_real_size_it_is_what_the_weights_add_up_to() -> None:
     tower = 32 * linear[1] + 1176 * 1280
     per_patch = 2 * tower + 2 * 5120 * (5120 + 1536) / 4 + 2 * 32 * 2 * 900 * 1280
     assert parts["vision"].operations == pytest.approx(900 * per_patch, rel=1e-9)
+
+
+def test_a_head_may_have_bits_of_its_own() -> None:
+    narrow, wide = (
+        work(SMALL, image=(28, 28), prompt_tokens=1, bits=b) for b in ((4, 8), (4, 8, 8))
+    )
+    assert wide["decode"].bytes - narrow["decode"].bytes == 60 * 4 / 8
+    assert wide["vision"] == narrow["vision"]
