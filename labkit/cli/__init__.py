@@ -3,6 +3,7 @@
 The options and the work of a command are loaded when it is asked for: the help comes at once.
 """
 
+import errno
 import signal
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -51,6 +52,15 @@ COMMANDS = {
     },
 }
 
+MAY_WRITE = ". Choose a place that you may write to; LABKIT_HOME=DIR moves what labkit keeps"
+REMEDIES = {
+    errno.ENOSPC: ". The disk is full: free some (`labkit clean` shows what labkit keeps)",
+    errno.EIO: ". The disk does not work as it should: save what is on it, and choose another",
+    errno.EFBIG: ". Files may not grow that large here; `ulimit -f` shows and sets the limit",
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), MAY_WRITE),
+}
+"""What to do about what the system refuses."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn named failures into one message on stderr.
@@ -68,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(given.pop("run")(**given) or 0)
     except (LabkitError, OSError) as error:
-        print(f"labkit: {error}", file=sys.stderr)
+        remedy = REMEDIES.get(getattr(error, "errno", None) or 0, "")
+        print(f"labkit: {error}{remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("labkit: interrupted; nothing half-written is left", file=sys.stderr)

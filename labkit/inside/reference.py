@@ -74,13 +74,13 @@ class Reference:
             else:
                 kind = transformers.Qwen2VLForConditionalGeneration
                 self.model = loaded(kind, dtype=dtype, generation_config=greedy).eval()
-        except (OSError, RuntimeError, ValueError) as error:
+            self.tokenizer = loaded(transformers.AutoTokenizer)
+            self.processor = loaded(transformers.Qwen2VLImageProcessor)
+        except Exception as error:  # readers raise whatever they trip over
             raise CheckpointError(
                 f"transformers could not load {checkpoint.folder}: {error}"
             ) from error
         self.model.generation_config = greedy
-        self.tokenizer = loaded(transformers.AutoTokenizer)
-        self.processor = loaded(transformers.Qwen2VLImageProcessor)
 
     def inputs(self, image: ImageLike, question: str) -> dict[str, Any]:
         """Token ids, pixel values and grid, as transformers prepares them."""

@@ -207,7 +207,7 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def leads_out(folder: Path, file: str | Path) -> bool:
-    """Whether a file that a folder names is outside it: absolute, above it, or by a link.
+    """Whether a file that a folder names is outside it: absolute, above it, by a link, or no name.
 
     A hub's cache keeps contents in ``blobs``, two above the folder, and links to them; that is
     inside.
@@ -215,7 +215,10 @@ def leads_out(folder: Path, file: str | Path) -> bool:
     home, path = folder.resolve(), folder / file
     homes = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
     named = path.is_relative_to(folder) and ".." not in path.relative_to(folder).parts
-    return not (named and any(path.resolve().is_relative_to(place) for place in homes))
+    try:
+        return not (named and any(path.resolve().is_relative_to(place) for place in homes))
+    except (OSError, RuntimeError, ValueError):  # links in a circle, characters that no name has
+        return True
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -53,6 +53,13 @@ class Manifest:
     parity: dict[str, Any] | None = None
     schema: Literal[1] = SCHEMA
 
+    def __post_init__(self) -> None:
+        bits = [self.options.get(option) for option in ("weight_bits", "vision_bits")]
+        area = [self.image.get(bound, 0) for bound in ("min_pixels", "max_pixels")]
+        known = type(self.source.get("name")) is str, type(self.source.get("parameters")) is int
+        if not (all(known) and {*map(type, bits)} == {int} and 0 < area[0] <= area[1]):
+            raise ValueError("name, parameters, bits or sizes of pictures are missing or no such")
+
     @property
     def total_bytes(self) -> int:
         """Size of the model's files."""

@@ -23,9 +23,9 @@ def folder(tmp_path: Path) -> Path:
     manifest.write(
         folder,
         Manifest(
-            source={"name": "mini"},
+            source={"name": "mini", "parameters": 3},
             tools={},
-            options={"weight_bits": 4},
+            options={"weight_bits": 4, "vision_bits": 4},
             image={"min_pixels": 1, "max_pixels": 2},
             image_pad=3,
             stop=(4, 5),
@@ -46,7 +46,7 @@ def rewrite(folder: Path, **values: Any) -> None:
 def test_what_is_written_is_read(folder: Path) -> None:
     stored = manifest.read(folder)
     assert (stored.source, stored.stop, stored.elapsed_s, stored.peak_bytes, stored.parity) == (
-        {"name": "mini"},
+        {"name": "mini", "parameters": 3},
         (4, 5),
         1.5,
         None,
