@@ -2,7 +2,7 @@
 """Set up and start the lab with nothing but Python.
 
     python3 bootstrap.py lab      open the lab in a browser
-    python3 bootstrap.py test     run everything that CI runs
+    python3 bootstrap.py test     run everything that CI runs; --faults: what breaks, at length
     python3 bootstrap.py book     build the lessons as a site, into build/book
     python3 bootstrap.py setup    only set up
 
@@ -417,7 +417,7 @@ def ensure_browser(system: bool) -> None:
 
 
 def ensure_emulation(system: bool) -> None:
-    """Make sure that Linux has an emulated Arm lane to test, and a compiler for its counter."""
+    """Make sure that Linux has an emulated Arm lane to test, a compiler for its counter, strace."""
     if platform.system() != "Linux":
         return
     tools = {  # what provides them: programs of which one is enough
@@ -425,12 +425,13 @@ def ensure_emulation(system: bool) -> None:
         "gcc libc6-dev": ["cc", "gcc", "clang"],
         "g++-aarch64-linux-gnu": ["aarch64-linux-gnu-g++"],
         "llvm-19": ["llvm-mca-19", "llvm-mca"],
+        "strace": ["strace"],
     }
     if platform.machine() in {"aarch64", "arm64"}:
         del tools["g++-aarch64-linux-gnu"]
     missing = [names for names, programs in tools.items() if not any(map(shutil.which, programs))]
     if missing:
-        purpose = "QEMU, C compilers or llvm-mca, for the emulated Arm lane and its kernels"
+        purpose = "QEMU, C compilers, llvm-mca or strace, for the emulated Arm lane and the tests"
         install(" ".join(missing).split(), purpose, system)
 
 
@@ -464,6 +465,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     test = commands.add_parser("test", help="run everything that CI runs", parents=[system])
     quick = "under three minutes: no browser, no slow tests, no notebooks"
     test.add_argument("--quick", action="store_true", help=quick)
+    faults = "only kills, full disks, damaged files and the like, in their long form: hours"
+    test.add_argument("--faults", action="store_true", help=faults)
     site = "build the lessons as a site, into build/book"
     commands.add_parser("book", help=site, parents=[system])
     setup = commands.add_parser("setup", help="only set up", parents=[system])
@@ -499,8 +502,9 @@ def run(args: argparse.Namespace) -> int:
         command = [str(PYTHON), str(REPO / "notebooks" / "book" / "build.py")]
     else:
         command = [str(PYTHON), str(REPO / "tests" / "run_all.py")] + ["--quick"] * args.quick
+        command += ["--faults"] * args.faults
         ensure_emulation(system)
-        if not args.quick:
+        if not (args.quick or args.faults):
             ensure_browser(system)
     os.chdir(str(REPO))
     return os.execve(command[0], command, environment())  # noqa: S606 - no shell wanted

@@ -1,4 +1,7 @@
-"""Everything that has to pass: ``python tests/run_all.py``, which bootstrap.py starts."""
+"""Everything that has to pass: ``python tests/run_all.py``, which bootstrap.py starts.
+
+``--faults`` runs only tests/faults, in their long form.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from labkit.base.hardware import find_browser
 
 REPO = Path(__file__).resolve().parents[1]
 SANITISER = "tests/nbval_sanitize.cfg"
+FAULTS = ("-m", "pytest", "-v", "--durations=10", "tests/faults")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +106,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns 1 if any step failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--faults", action="store_true")
     args = parser.parse_args(argv)
+    chosen = steps(quick=args.quick)
+    if args.faults:
+        os.environ["LABKIT_FAULTS"] = "long"  # tests/faults/sandbox.py reads it
+        chosen = [Step(name="faults", arguments=FAULTS)]
     browser = find_browser()
     if browser:
         os.environ["LABKIT_BROWSER"] = str(browser)
     # Notebooks are compared as a newcomer would run them.
     with tempfile.TemporaryDirectory(prefix="labkit-test-") as home:
         os.environ["LABKIT_HOME"] = home
-        outcomes = run_steps(steps(quick=args.quick), call_in_repo)
+        outcomes = run_steps(chosen, call_in_repo)
     print(f"\n{summary(outcomes)}", flush=True)
     return int(any(o.exit_code for o in outcomes))
 

@@ -13,12 +13,21 @@ import run_all
 from run_all import Outcome, Step
 
 
-def test_all_steps_are_ci_and_quick_leaves_out_the_slow_ones() -> None:
+def test_all_steps_are_ci_and_quick_leaves_out_the_slow_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Step] = []
     whole = {step.name: step.arguments for step in run_all.steps(quick=False)}
     quick = {step.name: step.arguments for step in run_all.steps(quick=True)}
     assert list(quick) == ["ruff check", "ruff format", "mypy", "import-linter", "pytest"]
     assert list(whole) == [*quick, "notebooks"]
     assert quick["pytest"] == (*whole["pytest"], "-m", "not browser and not slow")
+    with monkeypatch.context() as patch:
+        patch.setenv("LABKIT_FAULTS", "")
+        patch.setattr(run_all, "run_steps", lambda chosen, _: asked.extend(chosen) or [])
+        run_all.main(["--faults"])
+        assert [step.name for step in asked] == ["faults"]
+        assert os.environ["LABKIT_FAULTS"] == "long"
     place = whole["notebooks"].index("--nbval-sanitize-with")
     assert (run_all.REPO / whole["notebooks"][place + 1]).is_file()
 
