@@ -217,9 +217,10 @@ def of_peers() -> set[str]:
 def packages(where: str) -> set[str]:
     """The packages whose modules are imported below a folder."""
     own = {
-        path.stem
+        name
         for folder in ("data", "notebooks", "tests")
         for path in (REPO / folder).rglob("*.py")
+        for name in (path.stem, path.parent.name)
     }
     modules = {name for text in code(where) for name in imports(ast.parse(text))}
     modules -= own | set(sys.stdlib_module_names) | {"labkit", "bootstrap"}
