@@ -216,6 +216,7 @@ def leads_out(folder: Path, file: str | Path) -> bool:
     homes = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
     named = path.is_relative_to(folder) and ".." not in path.relative_to(folder).parts
     try:
+        path.exists()  # which refuses what is too long for a name
         return not (named and any(path.resolve().is_relative_to(place) for place in homes))
     except (OSError, RuntimeError, ValueError):  # links in a circle, characters that no name has
         return True

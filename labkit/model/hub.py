@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -179,6 +180,8 @@ def take(offer: Offer, *, on_step: Callable[..., None] | None = None) -> Path:
         raise CheckpointError(
             _full(offer.hub_id, f"{size(offer.missing_bytes)} of free disk", free)
         )
+    for left in place(offer.hub_id).glob("tmp????????"):
+        shutil.rmtree(left, ignore_errors=True)  # where one that was killed had tried a link
     order = sorted(offer.files, key=lambda name: (name.endswith(WEIGHTS), name))
     small = sum(not name.endswith(WEIGHTS) for name in order)
     for number, name in enumerate(order):

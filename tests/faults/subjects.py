@@ -99,6 +99,7 @@ LABKIT = {
         whole=_probe,
         makes="probed",
         steps=(1, 12),
+        limits=(0, 8),
     ),
     "fetch": Subject(
         argv=("labkit", "fetch", LoopbackHub.hub_id, "--yes"),

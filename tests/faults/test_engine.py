@@ -41,9 +41,13 @@ def test_killed_in_the_middle_of_an_answer(mini_model: Model, by: signal.Signals
     assert asked(mini_model) == ANSWER
     for _ in range(rounds(1, 20)):
         piece = chance("killed", by, _).randrange(1, 3)
-        with pytest.raises(EngineCrashed, match=f"while doing 'ask' .killed by {by.name}"):
-            asked(mini_model, hurt_at(piece, mini_model, by))
-        TALLY["engine", f"killed by {by.name}", "EngineCrashed, then an answer"] += 1
+        try:
+            outcome = f"{asked(mini_model, hurt_at(piece, mini_model, by))} (all had come)"
+        except EngineCrashed as error:
+            outcome = str(error).partition(". ")[0]
+        crashed = f"the engine ended while doing 'ask' (killed by {by.name})"
+        assert outcome in (f"{ANSWER} (all had come)", crashed)
+        TALLY["engine", "killed", f"{outcome}, then an answer"] += 1
         assert asked(mini_model) == ANSWER
 
 
@@ -55,10 +59,14 @@ def test_stopped_in_the_middle_of_an_answer(
         with monkeypatch.context() as patch:
             patch.setitem(EngineProcess.request.__kwdefaults__, "timeout_s", 1.5)
             begun = time.monotonic()
-            with pytest.raises(EngineTimeout, match="did not finish 'ask' within"):
-                asked(mini_model, hurt_at(1, mini_model, signal.SIGSTOP))
-        assert time.monotonic() - begun < 30
-        TALLY["engine", "stopped", "EngineTimeout, then an answer"] += 1
+            try:
+                outcome = f"{asked(mini_model, hurt_at(1, mini_model, signal.SIGSTOP))} (all came)"
+            except EngineTimeout:
+                outcome = "EngineTimeout"
+        assert outcome in (f"{ANSWER} (all came)", "EngineTimeout")
+        assert time.monotonic() - begun < 60
+        mini_model.close()
+        TALLY["engine", "stopped", f"{outcome}, then an answer"] += 1
         assert asked(mini_model) == ANSWER
 
 

@@ -110,7 +110,7 @@ def lab(alone: Sandbox) -> Iterator[tuple[str, psutil.Process, Path]]:
             [*traced(log), sys.executable, *options.split()], env=env, stdout=output, stderr=output
         )
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while not (address := re.search(r"http://127\S+token=\w+", said.read_text())):
             assert process.poll() is None, said.read_text()
             assert time.monotonic() < end, said.read_text()

@@ -10,10 +10,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +23,7 @@ import pytest
 
 from labkit.base import hardware, paths
 from labkit.base.command import Stage
-from labkit.base.errors import CommandFailed, ConversionError, ModelError
+from labkit.base.errors import CommandFailed, ConversionError
 from labkit.model import manifest
 from labkit.model.checkpoints import Checkpoint
 from labkit.model.convert import LEFTOVERS, convert
@@ -73,13 +71,6 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     use()
     return use
-
-
-def runs(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def left(folder: Path) -> list[str]:
@@ -418,36 +409,6 @@ def test_a_model_set_aside_by_a_killed_conversion_comes_back(
         convert(plan, replace=True)
     assert manifest.read(plan.out) == old
     assert left(plan.out.parent) == ["mine"]
-
-
-@pytest.mark.convert
-def test_killed_in_the_middle(
-    plan: ConversionPlan, exporter: Callable[..., None], tmp_path: Path
-) -> None:
-    parent = plan.out.parent
-    process = subprocess.Popen(
-        [sys.executable, "-m", "labkit", "convert", "mini", "--out", str(plan.out)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(paths.repository())},
-    )
-    family: list[psutil.Process] = []
-    while not family and process.poll() is None:
-        time.sleep(0.02)
-        family = psutil.Process(process.pid).children() if left(parent) else []
-    assert left(parent) == [f".mine.{process.pid}"]
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not plan.out.exists()
-    assert family
-    while any(
-        runs(exporting) for exporting in family
-    ):  # without a parent it ends by itself; else the test's time limit does
-        time.sleep(0.1)
-    with pytest.raises(ModelError):
-        manifest.read(parent / f".mine.{process.pid}" / "new")
-    convert(plan)
-    assert left(parent) == ["mine"]
 
 
 # ---- the cache
