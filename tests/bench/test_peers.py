@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from labkit import cli
 from labkit.base import paths
 from labkit.base.errors import PeerError, ResultError
 from labkit.base.records import to_json
@@ -147,3 +148,13 @@ def test_a_setup_that_fails_says_why_and_what_to_type(monkeypatch: pytest.Monkey
         peers.setup("fake")
     with pytest.raises(PeerError, match="found none"):
         peers.lane("fake")
+
+
+def test_the_command_shows_peers_and_removes_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["peer", "status"]) == 0
+    assert "works: nothing==1" in capsys.readouterr().out
+    assert cli.main(["peer", "remove"]) == 1
+    assert "expected the name of a peer" in capsys.readouterr().err
+    assert cli.main(["peer", "remove", "fake"]) == 0
+    assert "Type: labkit peer setup fake" in capsys.readouterr().out
+    assert not peers.folder("fake").exists()
