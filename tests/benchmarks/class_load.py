@@ -47,7 +47,7 @@ PORT = 8300
 HUB = f"http://127.0.0.1:{PORT}"
 NAME = "labkit-load-{:02}"
 THINKING_S = (2.0, 12.0)  # between two cells, evenly spread
-CELL_S = 600.0
+CELL_S = 300.0
 
 
 # ---- users and hub
@@ -192,7 +192,10 @@ class Learner:
             for code in cells:
                 if thinking:
                     await asyncio.sleep(random.uniform(*THINKING_S))
-                took, error = await self.run(channel, code)
+                try:
+                    took, error = await self.run(channel, code)
+                except TimeoutError:
+                    took, error = CELL_S, f"no end of: {code.splitlines()[-1]}"
                 self.cells.append(took)
                 if "model.ask(" in code:
                     self.asks.append(took)
