@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 from labkit.base.hardware import find_browser
 
@@ -117,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if browser:
         os.environ["LABKIT_BROWSER"] = str(browser)
     # Notebooks are compared as a newcomer would run them.
-    with tempfile.TemporaryDirectory(prefix="labkit-test-") as home:
+    with tempfile.TemporaryDirectory(prefix="labkit-test-") as home, mock.patch.dict(os.environ):
         os.environ["LABKIT_HOME"] = home
         outcomes = run_steps(chosen, call_in_repo)
     print(f"\n{summary(outcomes)}", flush=True)

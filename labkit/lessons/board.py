@@ -106,7 +106,7 @@ def checkbox(above: str) -> Any:
 
 def note(exercise: str, *, solved: bool = False, hints: int = 0) -> None:
     """Tell the board of an exercise that was tried, if that was agreed; a lesson never stops."""
-    with suppress(OSError):
+    with suppress(OSError, FolderError):
         if entry := _own():
             moved = exercise != entry.at
             _write(
