@@ -417,7 +417,7 @@ def test_a_model_set_aside_by_a_killed_conversion_comes_back(
 def test_cached_converts_once_and_again_when_damaged_or_otherwise(
     exporter: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(paths, "cache_dir", lambda: tmp_path)
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
     monkeypatch.setattr(parity, "compare", lambda *_: Parity(stages=(), answers=()))
     folder = cached("mini")
     whole = (folder / "llm.mnn").read_text()
