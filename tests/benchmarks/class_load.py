@@ -329,10 +329,13 @@ def main() -> None:
     parser.add_argument("--learners", type=int, nargs="+", default=[1, 10, 30])
     parser.add_argument("--shared", type=Path, required=True, help="what `labkit prepare` made")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--calm", action="store_true", help="leave out all of them at once")
     args = parser.parse_args()
     if os.geteuid():
         parser.error("expected root: it makes Unix users")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the hub and the users go along
+    plan = [(count, True) for count in args.learners]
+    plan += [] if args.calm else [(max(args.learners), False)]
     made = prepared(args.shared)
     remove_users()
     results: dict[str, Any] = {
@@ -342,7 +345,7 @@ def main() -> None:
         "trials": [],
     }
     with tempfile.TemporaryDirectory(prefix="labkit-class-") as folder:
-        for count, thinking in [*((n, True) for n in args.learners), (max(args.learners), False)]:
+        for count, thinking in plan:
             place = Path(folder) / f"{count}-{thinking}"
             place.parent.chmod(0o755)
             place.mkdir()
@@ -356,12 +359,12 @@ def main() -> None:
                 chosen = dict(list(users.items())[:count])
                 results["trials"].append(asyncio.run(trial(chosen, thinking=thinking)))
                 print(json.dumps(results["trials"][-1], indent=1), flush=True)
+                if args.json:
+                    args.json.write_text(json.dumps(results, indent=1) + "\n")
             finally:
                 hub.terminate()
                 hub.wait(60)
                 remove_users()
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def wait_for_hub(hub: subprocess.Popen[bytes], place: Path) -> None:
