@@ -305,7 +305,7 @@ async def break_out(users: dict[str, str], place: Path) -> dict[str, str]:
     async with one.kernel("00_start_here.ipynb") as channel:
         for what, code in BREAKOUTS.items():
             _, error = await one.run(channel, code.format(**where))
-            outcomes[what] = error or "WENT THROUGH"
+            outcomes[what] = error.partition(": '")[0].rstrip(": ") or "WENT THROUGH"
     for what, path in {
         "another's server": f"/user/{second}/api/contents",
         "another's kernels": f"/user/{second}/api/kernels",
