@@ -113,20 +113,13 @@ def _run(lesson: str) -> None:
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-    from traitlets.config import Config
 
     notebooks = paths.repository() / "notebooks"
     text = (notebooks / f"{lesson}.ipynb").read_text(encoding="utf-8")
     notebook: Any = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
     where = {"metadata": {"path": str(notebooks)}}
     try:
-        NotebookClient(
-            notebook,
-            timeout=CELL_S,
-            resources=where,
-            kernel_name="python3",
-            config=Config({"KernelManager": {"transport": "ipc"}}),  # not over TCP
-        ).execute()
+        NotebookClient(notebook, timeout=CELL_S, resources=where, kernel_name="python3").execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise FolderError(
             f"the lesson {lesson} does not run here, so nothing is shared yet: {error}\n"
