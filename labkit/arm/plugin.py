@@ -5,7 +5,6 @@ instructions, and instructions get their function by the ELF symbols of the file
 into the guest.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -53,8 +52,7 @@ def compiled(name: str, argv: Sequence[str], sources: Mapping[str, str]) -> Path
     CommandFailed
         If the compiler refuses. Nothing is left behind.
     """
-    key = hashlib.sha256(repr((argv, sources)).encode()).hexdigest()[:16]
-    result = paths.kept("compiled", f"{key}-{name}")
+    result = paths.kept("compiled", f"{paths.named(argv, sources)}-{name}")
     folder = result.parent
     if not result.is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,11 +5,13 @@ Caches, progress and results live in the platform's user folders, or all under
 in the folder that ``LABKIT_SHARED`` names, and never written to.
 """
 
+import hashlib
 import os
 import shutil
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -81,6 +83,11 @@ def kept(*names: str) -> Path:
         if (there := shared.joinpath("cache", *names)).exists():
             return there
     return place("cache").joinpath(*names)
+
+
+def named(*about: Any) -> str:
+    """A name for what depends on all of this: another one as soon as anything is otherwise."""
+    return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
 
 
 def progress_dir() -> Path:

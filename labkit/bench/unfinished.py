@@ -3,7 +3,6 @@
 Pairs are processes of their own, so nine are nine, whether or not there was a pause between.
 """
 
-import hashlib
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -29,10 +28,8 @@ class Unfinished:
     """
 
     def __init__(self, plan: BenchPlan, both: tuple[Side, ...], about: Manifest) -> None:
-        weights = sorted((name, file.sha256) for name, file in about.files.items())
-        machine = hardware.describe()
-        told = plan.to_dict(), str(plan.build), both, weights, machine.cpu, machine.logical_cores
-        name = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+        machine, planned = hardware.describe(), (plan.to_dict(), str(plan.build), both)
+        name = paths.named(*planned, about.contents, machine.cpu, machine.logical_cores)
         self.file = paths.cache_dir() / "unfinished" / f"{name}.json"
 
     def read(self) -> dict[str, Any]:

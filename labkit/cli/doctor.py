@@ -24,7 +24,6 @@ from labkit.building.host import Host, look
 from labkit.cli.pins import installed_version, read_pins
 from labkit.cli.shared import show
 from labkit.engine import lanes
-from labkit.lessons.prepare import prepared
 from labkit.model import checkpoints
 
 Status = Literal["ok", "warning", "problem", "info"]
@@ -226,6 +225,8 @@ def check_class() -> list[Check]:
     """What a class shares, where this is one."""
     if not (named := os.environ.get("LABKIT_SHARED")):
         return []
+    from labkit.lessons.prepare import prepared
+
     try:
         done = prepared(Path(named))
     except LabkitError as error:

@@ -4,7 +4,6 @@ import re
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
-from json import loads
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -194,9 +193,7 @@ def roofline(
         require_free(out)
     every, done = [read(Path(result)) for result in results], []
     for result in every:
-        folder = resolved(checkpoint or result.model["name"]).folder
-        config = loads((folder / "config.json").read_text(encoding="utf-8"))
-        done += work.achieved(result, config)
+        done += work.achieved(result, resolved(checkpoint or result.model["name"]).config)
     watch = Watch()
     peaks = roof.measure(threads)
     for warning in watch.warnings():

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from labkit.arm.plugin import c_compiler, compiled
-from labkit.base import command, hardware
+from labkit.base import command, hardware, stats
 from labkit.base.data import frozen
 from labkit.base.errors import CommandFailed, KernelError
 from labkit.base.show import Table
 
 SOURCE = Path(__file__).with_suffix(".c")
 OPTIONS = "-std=gnu11 -O3 -ffp-contract=fast -pthread".split()
-REPEATS = 9  # the second and the eighth of the sorted values enclose the median 96 times of 100
+REPEATS = stats.LEAST_PAIRS
 MEBIBYTES = 512  # read each time: more than any last cache of a laptop holds
 KINDS = {
     "int8": ("int8 dot products", "GOP/s"),

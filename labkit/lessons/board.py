@@ -79,9 +79,15 @@ def share(name: str = "") -> Entry | None:
         return None
     solved = store.load().done & EXERCISES.keys()
     entry = replace(_own() or Entry(solved=solved, tried=solved), name=name[:NAME_LENGTH])
-    if not files.read(_agreed()):
+    first = not files.read(_agreed())
+    if first:
         files.write(_agreed(), f"{secrets.token_hex(16)}.json")
-    _write(entry)
+    try:
+        _write(entry)
+    except OSError:  # who is told that nothing is shared has not agreed to later, either
+        if first:
+            _agreed().unlink()
+        raise
     return entry
 
 

@@ -136,8 +136,7 @@ class Model(AbstractContextManager["Model"]):
         self.more = {name: value for name, value in self.tuned.items() if name in MORE}
         self.positions, self.lane = positions, lane
         self.budget = budget(self.manifest, max_pixels)
-        weights = sorted((name, file.sha256) for name, file in self.manifest.files.items())
-        self._pace = Pace(weights, self.options | self.more, lane)
+        self._pace = Pace(self.manifest.contents, self.options | self.more, lane)
         self._engine: EngineProcess | None = None
         self._load_s = 0.0
         self._graphs: dict[str, list[dict[str, Any]]] = {}

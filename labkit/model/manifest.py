@@ -65,6 +65,11 @@ class Manifest:
         """Size of the model's files."""
         return sum(file.bytes for file in self.files.values())
 
+    @property
+    def contents(self) -> list[tuple[str, str]]:
+        """Name and SHA-256 of each file: what tells this model from every other."""
+        return sorted((name, file.sha256) for name, file in self.files.items())
+
     def kind(self, option: str) -> str:
         """What weights are by ``"weight_bits"`` or ``"vision_bits"``: ``"int4"``, ``"float16"``."""
         bits = self.options[option]

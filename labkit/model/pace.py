@@ -1,6 +1,5 @@
 """How long the stages of an answer take, from what this very model took here before."""
 
-import hashlib
 import platform
 from contextlib import suppress
 from typing import Any
@@ -23,7 +22,7 @@ class Pace:
     """
 
     def __init__(self, *about: Any) -> None:
-        name = hashlib.sha256(repr((platform.node(), *about)).encode()).hexdigest()[:16]
+        name = paths.named(platform.node(), *about)
         self._file = paths.cache_dir() / "paces" / f"{name}.json"
         self._taken: dict[str, dict[int, float]] = {}
         with suppress(OSError, ValueError):  # none yet, or damaged: then nothing is known

@@ -4,7 +4,6 @@ It stands beside other measurements, not with the model: a folder that is copied
 is not tuned there.
 """
 
-import hashlib
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -22,9 +21,8 @@ USUAL: dict[str, Any] = {"precision": "normal", "memory": "low", "attention": 8,
 def place(about: Manifest) -> Path:
     """The file of a choice: another one for other weights, another CPU, or another MNN."""
     machine = hardware.describe()
-    weights = sorted((name, file.sha256) for name, file in about.files.items())
-    known = weights, machine.cpu, machine.logical_cores, metadata.version("mnn")
-    name = hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+    mnn = metadata.version("mnn")
+    name = paths.named(about.contents, machine.cpu, machine.logical_cores, mnn)
     return paths.place("results") / FOLDER / f"{name}.json"
 
 

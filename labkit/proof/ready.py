@@ -73,8 +73,10 @@ def cached(
         *(str(int(value)) for value in plan.options.values()),
         *(() if checked else ("unchecked",)),
     )
-    plan = replace(plan, out=paths.kept("models", "-".join(name)))
-    if not _is_whole(plan.out):
+    place = "models", "-".join(name)
+    plan = replace(plan, out=paths.kept(*place))
+    if not _is_whole(plan.out):  # what a class shares is never written to
+        plan = replace(plan, out=paths.place("cache").joinpath(*place))
         with files.alone(paths.cache_dir(), partial(_say_waiting, on_stage)):
             if not _is_whole(plan.out):  # nor has another process made it meanwhile
                 shutil.rmtree(plan.out, ignore_errors=True)

@@ -80,6 +80,14 @@ def test_a_board_that_cannot_be_written_does_not_stop_a_lesson(drop: Path) -> No
     assert lessons.share().tone == "wrong"
 
 
+def test_who_was_told_that_nothing_is_shared_shares_nothing_later(drop: Path) -> None:
+    drop.rmdir()
+    assert lessons.share().title == "Nothing is shared"
+    drop.mkdir()
+    lessons.hint("00.1")
+    assert not [*drop.iterdir()]
+
+
 def test_what_learners_drop_is_not_trusted(drop: Path) -> None:
     lessons.share("<b>Eve</b>" * 100)
     (drop / "link.json").symlink_to("/etc/passwd")
