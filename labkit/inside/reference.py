@@ -6,7 +6,7 @@ The only module, beside training, that loads torch.
 import pkgutil
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -117,9 +117,20 @@ class Reference:
         }
         return {name: stage.float().numpy() for name, stage in stages.items()}
 
-    def ask(self, image: ImageLike, question: str, *, max_new_tokens: int = 64) -> ReferenceAnswer:
-        """The greedy answer."""
-        inputs = self.inputs(image, question)
+    def ask(
+        self,
+        image: ImageLike,
+        question: str,
+        *,
+        max_new_tokens: int = 64,
+        on_text: Callable[[str], None] | None = None,
+    ) -> ReferenceAnswer:
+        """The greedy answer; ``on_text`` is called with each word as it comes."""
+        from transformers import TextStreamer
+
+        streamer = TextStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        streamer.on_finalized_text = lambda text, **_: on_text(text) if on_text else None
+        inputs = self.inputs(image, question) | {"streamer": streamer}
         with self.torch.no_grad():
             sequence = self.model.generate(**inputs, max_new_tokens=max_new_tokens)
         said = sequence[0, inputs["input_ids"].shape[1] :].tolist()

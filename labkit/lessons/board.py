@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,20 @@ def checkbox(above: str) -> Any:
     wide = {"layout": ipywidgets.Layout(width="auto"), "indent": False}
     words = "My teacher may see which exercises I tried and solved, and my hints; no answers"
     box = ipywidgets.Checkbox(bool(files.read(_agreed())), description=words, **wide)
-    box.observe(lambda change: share() if change["new"] else unshare(), "value")
-    return ipywidgets.VBox([ipywidgets.HTML(above), box])
+    said = ipywidgets.HTML()
+
+    def carry_out(change: dict[str, Any]) -> None:
+        wish, said.value = change["new"], ""
+        if wish == bool(files.read(_agreed())):
+            return
+        try:
+            share() if wish else unshare()
+        except OSError as error:
+            box.value = not wish
+            said.value = f"Not {'shared' if wish else 'taken back'}: {escape(str(error))}"
+
+    box.observe(carry_out, "value")
+    return ipywidgets.VBox([ipywidgets.HTML(above), box, said])
 
 
 def note(exercise: str, *, solved: bool = False, hints: int = 0) -> None:

@@ -1,5 +1,6 @@
 """Any picture a learner may have, as the pixels the model looks at."""
 
+import io
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "ICO", "AVIF", "HEIF")
 """Those that are opened, the last two where Pillow has them. It knows more, and starts other
 programs for some: Ghostscript for EPS.
 """
-ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray
+ImageLike: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
 
 
 def load_rgb(image: ImageLike) -> Image.Image:
@@ -29,8 +30,8 @@ def load_rgb(image: ImageLike) -> Image.Image:
     Parameters
     ----------
     image
-        A path, a PIL image, or an array: (height, width), or with 1, 3 or 4 channels,
-        uint8 or float in 0..1, RGB.
+        A path, a file's bytes, a PIL image, or an array: (height, width), or with 1, 3 or 4
+        channels, uint8 or float in 0..1, RGB.
 
     Raises
     ------
@@ -41,31 +42,32 @@ def load_rgb(image: ImageLike) -> Image.Image:
         return _from_array(image)
     if isinstance(image, Image.Image):
         return _upright_rgb(image, "the picture")
-    if not isinstance(image, (str, Path)):
+    if not isinstance(image, (str, Path, bytes)):
         raise ImageError(
             f"expected a path, a PIL image or a NumPy array, received {type(image).__name__}"
         )
-    if str(image).startswith(("http://", "https://")):
+    name = "the file" if isinstance(image, bytes) else str(image)
+    if name.startswith(("http://", "https://")):
         raise ImageError(
-            f"expected a file, received a web address: {image}. labkit loads nothing from the "
+            f"expected a file, received a web address: {name}. labkit loads nothing from the "
             "network; save the picture first."
         )
     try:
-        return _from_file(Path(image))
+        return _from_file(io.BytesIO(image) if isinstance(image, bytes) else Path(image), name)
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"expected a picture as {', '.join(_known())}, but {image} is none of these. Save "
+            f"expected a picture as {', '.join(_known())}, but {name} is none of these. Save "
             "it as PNG."
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"expected at most {MAX_MEGAPIXELS} megapixels, {image} has far more. Shrink it first."
+            f"expected at most {MAX_MEGAPIXELS} megapixels, {name} has far more. Shrink it first."
         ) from error
     except ImageError:
         raise
     except Exception as error:  # readers of damaged files raise whatever they trip over
         raise ImageError(
-            f"expected a picture that can be read, but {image} cannot: {error}. Copy or save it "
+            f"expected a picture that can be read, but {name} cannot: {error}. Copy or save it "
             "again."
         ) from error
 
@@ -74,26 +76,26 @@ def _known() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _open(path: Path) -> Image.Image:
+def _open(file: Path | io.BytesIO) -> Image.Image:
     """As Pillow does: its common readers first, for loading all of them takes a while."""
     Image.preinit()
     with suppress(UnidentifiedImageError):
-        return Image.open(path, formats=_known())
+        return Image.open(file, formats=_known())
     Image.init()
-    return Image.open(path, formats=_known())
+    return Image.open(file, formats=_known())
 
 
-def _from_file(path: Path) -> Image.Image:
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "nothing"
+def _from_file(file: Path | io.BytesIO, name: str) -> Image.Image:
+    if isinstance(file, Path) and not file.is_file():
+        what = "a folder" if file.is_dir() else "nothing"
         raise ImageError(
-            f"expected a picture at {path}, found {what} there. Check the path; a space at its "
+            f"expected a picture at {name}, found {what} there. Check the path; a space at its "
             "end counts."
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, and of size: our rule is stricter
-        with _open(path) as opened:
-            return _upright_rgb(opened, str(path))
+        with _open(file) as opened:
+            return _upright_rgb(opened, name)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

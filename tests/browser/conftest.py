@@ -377,7 +377,11 @@ def open_notebook(
     contexts = []
 
     def open_one(
-        notebook: Path | nbformat.NotebookNode, *, width: int = 1280, height: int = 1000
+        notebook: Path | nbformat.NotebookNode,
+        *,
+        width: int = 1280,
+        height: int = 1000,
+        touch: bool = False,
     ) -> OpenNotebook:
         stem = notebook.stem if isinstance(notebook, Path) else "made"
         copy = lab.folder / f"{stem}_{secrets.token_hex(3)}.ipynb"
@@ -390,7 +394,7 @@ def open_notebook(
                 "language": "python",
             }
             nbformat.write(notebook, copy)
-        context = browser.new_context(viewport={"width": width, "height": height})
+        context = browser.new_context(viewport={"width": width, "height": height}, has_touch=touch)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_S * 1000)

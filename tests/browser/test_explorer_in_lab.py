@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import nbformat
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, expect
 
 if TYPE_CHECKING:
@@ -175,6 +176,9 @@ def test_drift_similarity_and_words(notebook: OpenNotebook) -> None:
     expect(words.locator(".le-readout")).to_contain_text("“many”, L3H3 looks most at")
     words.scroll_into_view_if_needed()
     notebook.shot("explorer_words")
+    for theme in ("light", "dark"):
+        notebook.theme(theme)
+        assert Axe().run(notebook.page, ".labkit-explorer").response["violations"] == []
 
 
 @pytest.mark.parametrize("notebook", [560], indirect=True)

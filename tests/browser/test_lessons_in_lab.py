@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from labkit.lessons.catalogue import QUIZZES
@@ -94,9 +95,10 @@ def test_cards_and_path_as_a_learner_sees_them(open_notebook: Callable[..., Open
     expect(page.get_by_text("How many patches of 14×14 pixels fit along")).not_to_be_visible()
     page.locator("summary", has_text="Hint 1 of 3").click()
     expect(page.get_by_text("How many patches of 14×14 pixels fit along")).to_be_visible()
-    notebook.shot("lessons_light")
-    notebook.theme("dark")
-    notebook.shot("lessons_dark")
+    for theme in ("light", "dark"):
+        notebook.theme(theme)
+        notebook.shot(f"lessons_{theme}")
+        assert Axe().run(page, ".jp-OutputArea-output").response["violations"] == []
     assert notebook.errors() == []
 
 

@@ -278,7 +278,8 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         (np.array([["a"]]), "received <U1"),
         ([[0, 1]], "received list"),
         (None, "received NoneType"),
-        (b"\x89PNG", "received bytes"),
+        (bytearray(b"\x89PNG"), "received bytearray"),
+        (b"\x89PNG", "the file is none of these"),
     ],
 )
 def test_wrong_kinds_say_what_came(wrong: Any, words: str) -> None:
