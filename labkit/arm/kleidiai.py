@@ -186,7 +186,7 @@ def layers(engine: EngineProcess, files: Iterable[Path]) -> tuple[Layer, ...]:
     return tuple(
         msgspec.convert({"name": op["name"], **op["layer"]}, Layer)
         for file in files
-        for op in engine.request("graph", file=str(file))["ops"]
+        for op in engine.request("graph", file=file)["ops"]
         if op["layer"]
     )
 
@@ -238,7 +238,8 @@ def examine(
     on_step("symbols of MNN's library")
     inside = kernels(lane.library)
     uses = []
-    with EngineProcess(lane) if lane.may_be_timed else CountingEngine(lane) as engine:
+    counts = lane.name == "emulated"
+    with CountingEngine(lane) if counts else EngineProcess(lane) as engine:
         for part in parts:
             on_step(f"{part.name}, {part.size}")
             uses.append(_use(engine, part, kleidiai=hint, memory=memory, precision=precision))

@@ -10,7 +10,9 @@ import platform
 import re
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -30,6 +32,7 @@ ARM64 = {"arm64", "aarch64"}  # what macOS and Linux call it
 X86, ARM, ARM_CORES, BROWSERS, PLAYWRIGHT = json.loads(
     Path(__file__).with_suffix(".json").read_text(encoding="utf-8")
 ).values()
+USED = ("user", "nice", "system", "irq", "softirq", "steal")
 CGROUP = Path("/sys/fs/cgroup")  # where a container finds its own limits
 
 
@@ -77,6 +80,30 @@ class Machine:
         if self.instruction_sets is None:
             return None
         return {"dotprod", "i8mm"} <= set(self.instruction_sets) or "sme2" in self.instruction_sets
+
+
+@frozen
+class Reading:
+    """What a machine does at one moment.
+
+    Attributes
+    ----------
+    used_s, own_s
+        Seconds of CPU time since it began: of all programs, and of this one with all it started.
+    clock_mhz, celsius
+        Of the fastest core, and of the warmest sensor.
+    """
+
+    time_s: float
+    used_s: float | None = None
+    own_s: float | None = None
+    clock_mhz: float | None = None
+    celsius: float | None = None
+
+    @property
+    def others_s(self) -> float:
+        """Of other programs; 0 if it cannot be told."""
+        return (self.used_s or 0) - self.own_s if self.own_s else 0
 
 
 def _values(text: str, key: str) -> list[str]:
@@ -214,6 +241,25 @@ def describe() -> Machine:
         memory_total_bytes=min(memory.total, limit),
         memory_available_bytes=min(memory.available, max(0, limit - used)),
         disk_free_bytes=free_disk_bytes(paths.place("cache")),
+    )
+
+
+def reading() -> Reading:
+    """Read what this machine does at this moment."""
+    import psutil
+
+    total, own = psutil.cpu_times(), sum(os.times()[:4])
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            own += sum(child.cpu_times()[:2])
+    clock = None
+    with suppress(AttributeError, NotImplementedError, OSError, RuntimeError, ValueError):
+        clock = max(core.current for core in psutil.cpu_freq(percpu=True))
+    return Reading(
+        time_s=time.monotonic(),
+        used_s=sum(getattr(total, name, 0.0) for name in USED),
+        own_s=own,
+        clock_mhz=clock,
     )
 
 

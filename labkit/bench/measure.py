@@ -25,6 +25,7 @@ from labkit.bench.rows import Comparison, Measured
 from labkit.bench.runner import Runner, open_runner
 from labkit.bench.unfinished import Unfinished
 from labkit.bench.watch import Watch
+from labkit.engine.lanes import Lane
 from labkit.model import manifest
 
 STEADY = 0.05  # warm-ups end when the last two lie within this share of each other
@@ -73,7 +74,7 @@ def run(
     for number, name in enumerate(plan.comparisons):
         both, order, stopped = plan.sides(name, bits), orders(plan.pairs, rng), False
         kept = Unfinished(plan, both, about)
-        job = Job(name, both, parts, kept.read())
+        job = Job(name, both, parts, kept.read(), plan.lane)
         tell = partial(_tell, on_words, name, plan.pairs)
         if job.order:
             on_words(f"{name}: goes on after pair {len(job.order)}, kept in {kept.file}")
@@ -150,6 +151,7 @@ class Job:
         both: Sequence[Side],
         parts: Sequence[str],
         state: Mapping[str, Any] = MappingProxyType({}),
+        lane: Lane | None = None,
     ) -> None:
         self.name, self.sides, self.parts = name, dict(zip("AB", both, strict=True)), parts
         # Of each process its facts, and what each part took: the warm-ups, and the value after them
@@ -157,7 +159,7 @@ class Job:
         self.repeat: dict[str, int] = state.get("repeat", {})
         self.order: list[str] = state.get("order", [])
         self.about: dict[str, tuple[str, int | None]] = state.get("about", {})
-        self.before, self.watch = state.get("disturbed", []), Watch()
+        self.before, self.watch = state.get("disturbed", []), Watch(lane)
 
     def state(self) -> dict[str, Any]:
         """All that another job needs to go on."""

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 
-from labkit.base import hardware, stats
+from labkit.base import stats
 from labkit.base.data import frozen
 from labkit.base.errors import ResultError
+from labkit.base.hardware import Machine
 from labkit.bench import comparisons
 from labkit.bench.comparisons import COMPARISONS, PARTS, PEERS, Side
 from labkit.building.record import read_record
@@ -89,20 +90,22 @@ class BenchPlan:
         return {name: value for name, value in vars(self).items() if name not in HERE}
 
 
-def default_comparisons(threads: int, about: Manifest) -> tuple[str, ...]:
+def default_comparisons(threads: int, about: Manifest, lane: Lane | None = None) -> tuple[str, ...]:
     """What this machine can compare without torch: of a large model one comparison, for each pair
     takes minutes.
     """
-    first = "kleidiai" if hardware.describe().can_run_kleidiai else "quantised"
+    machine = (lane or native()).describe()
+    first = "kleidiai" if machine.can_run_kleidiai else "quantised"
     chosen = (first, "threads", "chat") if threads > 1 else (first,)
     if not is_large(about):
         return chosen
-    return chosen[1:2] if first == "quantised" and threads > 1 and _too_large(about) else chosen[:1]
+    large = first == "quantised" and threads > 1 and _too_large(about, machine)
+    return chosen[1:2] if large else chosen[:1]
 
 
-def _too_large(about: Manifest) -> str:
+def _too_large(about: Manifest, machine: Machine) -> str:
     """What is missing to hold weights as float32 beside the quantised ones; or nothing."""
-    free = hardware.describe().memory_available_bytes
+    free = machine.memory_available_bytes
     needed = BASE_BYTES + UNPACKED_BYTES * about.source["parameters"] + about.total_bytes
     if free is None or free >= needed:
         return ""
@@ -134,7 +137,12 @@ def require_timed(lane: Lane) -> None:
 def require_possible(plan: BenchPlan, about: Manifest) -> None:
     """Raise `ResultError` if this machine, model or checkpoint cannot be compared so."""
     require_timed(plan.lane)
-    machine = hardware.describe()
+    if not plan.lane.is_here and PEERS.keys() & {*plan.comparisons}:
+        raise ResultError(
+            f"expected MNN alone on another machine, received {', '.join(plan.comparisons)}: other "
+            f"engines are measured on this one. Leave out --lane {plan.lane.name}"
+        )
+    machine = plan.lane.describe()
     if "kleidiai" in plan.comparisons and machine.can_run_kleidiai is False:
         raise ResultError(
             "expected an Arm CPU with dotprod and i8mm, found "
@@ -142,7 +150,7 @@ def require_possible(plan: BenchPlan, about: Manifest) -> None:
             "Take --compare quantised or threads, or count KleidiAI's instructions: "
             "labkit bench --lane emulated --count"
         )
-    if "quantised" in plan.comparisons and (amiss := _too_large(about)):
+    if "quantised" in plan.comparisons and (amiss := _too_large(about, machine)):
         raise ResultError(amiss)
     if plan.against and manifest.read(plan.against).source["sha256"] != about.source["sha256"]:
         raise ResultError(

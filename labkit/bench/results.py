@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import __version__
-from labkit.base import files, hardware, paths
+from labkit.base import files, paths
 from labkit.base.data import frozen
 from labkit.base.errors import ResultError
 from labkit.base.records import from_json, to_json
@@ -139,7 +139,7 @@ def result(
     versions: dict[str, str],
 ) -> BenchResult:
     """What was measured on a model, with the machine and the date, as it will be read again."""
-    machine = dict(vars(hardware.describe()))
+    machine = dict(vars(lane.describe()))
     del machine["memory_available_bytes"], machine["disk_free_bytes"]
     made = BenchResult(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

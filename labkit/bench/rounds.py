@@ -165,7 +165,7 @@ def _answer(engine: EngineProcess, one: Entrant, plan: BenchPlan, image_pad: int
         "precision": side.precision,
         "memory": side.memory,
     }
-    loaded = engine.request("load_chat", directory=str(one.directory.resolve()), **options)
+    loaded = engine.request("load_chat", directory=one.directory.resolve(), **options)
     first = ask(WARM_UP, QUESTION, 1)
     visual, small = (rows * cols // 784 for rows, cols in (plan.image, WARM_UP))
     lacking = plan.prompt_tokens - visual - (len(first["prompt"]) - small)

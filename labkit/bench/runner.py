@@ -97,9 +97,8 @@ class Chat(Runner):
             "stop": [],
             "positions": "mrope",
         }
-        model = str(plan.model.resolve())
         options = self.options | dict(plan.tuned)
-        loaded = self.engine.request("load_chat", directory=model, **options)
+        loaded = self.engine.request("load_chat", directory=plan.model.resolve(), **options)
         answer = self._ask(1)
         work = {"prefill": len(answer["prompt"]), "decode": 1}
         size = f"{height}×{width} pixels, {work['prefill']} prompt tokens"

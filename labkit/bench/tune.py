@@ -206,7 +206,7 @@ def asked(folder: Path) -> Callable[[dict[str, Any]], Answered]:
 
     def answer(options: dict[str, Any]) -> Answered:
         with EngineProcess() as engine:
-            loaded = engine.request("load_chat", directory=str(folder.resolve()), **options)
+            loaded = engine.request("load_chat", directory=folder.resolve(), **options)
             said = engine.request("ask", **given)
             peak_bytes = engine.request("memory")["peak_bytes"]
         words = [n for n, token in enumerate(said["tokens"]) if token in about.stop]

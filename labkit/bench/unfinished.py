@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from labkit.base import files, hardware, paths
+from labkit.base import files, paths
 from labkit.base.records import from_json, to_json
 from labkit.bench.comparisons import Side
 from labkit.bench.plan import BenchPlan
@@ -28,7 +28,8 @@ class Unfinished:
     """
 
     def __init__(self, plan: BenchPlan, both: tuple[Side, ...], about: Manifest) -> None:
-        machine, planned = hardware.describe(), (plan.to_dict(), str(plan.build), both)
+        machine = plan.lane.describe()
+        planned = plan.to_dict(), plan.lane.name, str(plan.build), both
         name = paths.named(*planned, about.contents, machine.cpu, machine.logical_cores)
         self.file = paths.cache_dir() / "unfinished" / f"{name}.json"
 

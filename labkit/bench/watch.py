@@ -1,47 +1,43 @@
 """What else goes on in the machine while something is measured."""
 
-import os
-import time
-from contextlib import suppress
-
-import psutil
+from labkit.engine.lanes import Lane, native
 
 BUSY = 0.1  # of one core, used by other programs
 FREQUENCY = 0.1  # change of the CPU's clock
-USED = ("user", "nice", "system", "irq", "softirq", "steal")
+HOT_CELSIUS = 80  # where boards begin to slow down
 
 
 class Watch:
-    """Looks at the machine from now on."""
+    """Looks at a lane's machine from now on."""
 
-    def __init__(self) -> None:
-        self._start = _seconds()
-        self._clocks: list[float] = []
+    def __init__(self, lane: Lane | None = None) -> None:
+        self._lane = lane or native()
+        self._readings = [self._lane.reading()]
 
     def look(self) -> None:
-        """Note the clock of the fastest core, right after work, where it can be read."""
-        with suppress(AttributeError, NotImplementedError, OSError, RuntimeError, ValueError):
-            self._clocks.append(max(core.current for core in psutil.cpu_freq(percpu=True)))
+        """Note the clock of the fastest core and the warmth, right after work, where they can be
+        read.
+        """
+        self._readings.append(self._lane.reading())
 
     def warnings(self) -> tuple[str, ...]:
         """What may have disturbed, in words."""
-        elapsed, used, own = (now - then for now, then in zip(_seconds(), self._start, strict=True))
-        disturbed = []
-        if used - own > BUSY * elapsed:
+        first, last, disturbed = self._readings[0], self._lane.reading(), []
+        elapsed, others = last.time_s - first.time_s, last.others_s - first.others_s
+        if others > BUSY * elapsed:
             disturbed.append(
-                f"busy machine: other programs used {(used - own) / elapsed:.1f} cores meanwhile; "
+                f"busy machine: other programs used {others / elapsed:.1f} cores meanwhile; "
                 "close them and measure again"
             )
-        low, high = min(self._clocks, default=0), max(self._clocks, default=0)
+        worked = self._readings[1:]
+        clocks = [reading.clock_mhz for reading in worked if reading.clock_mhz]
+        low, high = min(clocks, default=0), max(clocks, default=0)
         if high - low > FREQUENCY * high:
             disturbed.append(f"frequency: the CPU's clock went from {low:.0f} to {high:.0f} MHz")
+        warmest = max((reading.celsius or 0 for reading in worked), default=0)
+        if warmest >= HOT_CELSIUS:
+            disturbed.append(
+                f"temperature: the CPU was {warmest:.0f} °C warm, where it may slow itself down; "
+                "cool it and measure again"
+            )
         return tuple(disturbed)
-
-
-def _seconds() -> tuple[float, float, float]:
-    """The time, and the CPU's: what all has used since boot, and this process with its children."""
-    total, own = psutil.cpu_times(), sum(os.times()[:4])
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            own += sum(child.cpu_times()[:2])
-    return time.monotonic(), sum(getattr(total, name, 0.0) for name in USED), own

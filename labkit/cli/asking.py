@@ -24,6 +24,7 @@ def ask(
     max_new_tokens: int = 64,
     threads: int | None = None,
     max_pixels: int | None = None,
+    lane: str = "native",
     json: bool = False,
 ) -> None:
     """Print the answer as it comes; what it waits for, and what it took, on stderr.
@@ -43,11 +44,14 @@ def ask(
     -----
     The embedded model is converted at first use.
     """
+    from labkit.engine import lanes
     from labkit.model.waiting import Waiting
     from labkit.proof.ready import open_model
 
+    place = lanes.lane(lane)
+    options = {"threads": threads, "max_pixels": max_pixels, "lane": place}
     with (
-        open_model(model, threads=threads, max_pixels=max_pixels, on_stage=say) as opened,
+        open_model(model, on_stage=say, **options) as opened,
         Waiting() as waiting,
     ):
         if caveat := opened.manifest.caveat:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from labkit.bench.comparisons import COMPARISONS, PARTS, PEERS
-from labkit.cli.shared import LEVELS, LaneName, progress, say, say_tuned, show
+from labkit.cli.shared import LEVELS, progress, say, say_tuned, show
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -32,7 +32,7 @@ def bench(
     checkpoint: str | None = None,
     build: Path | None = None,
     against: Path | None = None,
-    lane: LaneName = "native",
+    lane: str = "native",
     count: bool = False,
     out: Path | None = None,
     json: bool = False,
@@ -86,17 +86,17 @@ def bench(
             )
         _count(model, parts, size, out, json)
         return
-    place = lanes.Lane(name=lane, cpu=None if lane == "native" else "max")
+    place = lanes.Lane(name=lane) if lane == "emulated" else lanes.lane(lane)
     require_timed(place)
     folder = folder_of(model, on_stage=say)
     about = manifest.read(folder)
-    chosen = {} if build else tuned.read(about)
-    usual = tuned.usual() | chosen
+    chosen = {} if build or place != lanes.native() else tuned.read(about)
+    usual = tuned.usual(place) | chosen
     threads = threads or usual["threads"]
     say_tuned(chosen)
     plan = BenchPlan(
         model=folder,
-        comparisons=tuple(peer or compare or default_comparisons(threads, about)),
+        comparisons=tuple(peer or compare or default_comparisons(threads, about, place)),
         parts=tuple(parts),
         pairs=pairs,
         **size,

@@ -5,32 +5,54 @@ from typing import Annotated
 
 from labkit.base.errors import LabkitError
 from labkit.base.show import Table
-from labkit.cli.shared import LaneName, Level, say, show
-from labkit.engine import lane_setup, lanes
+from labkit.cli.shared import Level, say, show
+from labkit.engine import lane_setup, lanes, remote
 
 
 def lane(
     action: Annotated[str, ("status", "setup", "remove")],
-    name: Annotated[str | None, ("emulated",)] = None,
+    name: str | None = None,
     *,
+    ssh: str | None = None,
+    python: str | None = None,
+    forget: bool = False,
     json: bool = False,
 ) -> None:
-    """Set up or remove the emulated lane if asked, and show both.
+    """Set up or remove a lane if asked, and show all, or the one that is named.
 
     Parameters
     ----------
     name
-        which lane to set up or remove
+        which lane: emulated; or what another machine is to be called, or was
+    ssh : USER@HOST[:PORT]
+        the machine to set up, as you come there by ssh
+    python : PATH
+        the Python to use there (default: python3)
+    forget
+        remove only what is noted here: the machine is not asked
     json
         print the status as JSON
+
+    Notes
+    -----
+    Your ssh's configuration, keys and known hosts hold; LABKIT_SSH="ssh -F FILE" names another ssh.
     """
     if action != "status" and name is None:
         raise LabkitError(f"expected the name of a lane. Type: labkit lane {action} emulated")
-    if action == "setup":
+    if action == "setup" and ssh and name:
+        remote.setup(name, ssh, python=python, on_stage=say)
+    elif action == "setup" and name == "emulated":
         lane_setup.setup_emulated(on_stage=say)
-    elif action == "remove":
-        say(f"freed {lane_setup.remove_emulated():,} bytes")
-    rows = lanes.status()
+    elif action == "setup":
+        raise LabkitError(
+            f"expected the machine that is to be {name}. Type: "
+            f"labkit lane setup {name} --ssh USER@HOST"
+        )
+    elif action == "remove" and name:
+        own = name == "emulated"
+        freed = lane_setup.remove_emulated() if own else remote.remove(name, forget=forget)
+        say(f"freed {freed:,} bytes")
+    rows = [row for row in lanes.status() if name in {None, row.name}]
     cells = [
         (
             row.name,
@@ -45,7 +67,7 @@ def lane(
 
 def kleidiai(
     *,
-    lane: LaneName = "native",
+    lane: str = "native",
     cpu: Annotated[str | None, lanes.CPUS] = None,
     build: Path | None = None,
     model: str = "mini",

@@ -25,7 +25,10 @@ WORDS = {
     ),
     "memory": ("MNN's memory mode (default: as tuned here, or low)", ""),
     "precision": ("MNN's precision (default: as tuned here, or normal)", ""),
-    "lane": ("where to run (default: this machine)", ""),
+    "lane": (
+        "where to run: native, emulated, or another machine that was set up (default: native)",
+        "NAME",
+    ),
     "dry_run": ("print the plan and stop", ""),
 }
 """Help and metavar of what means the same wherever it stands."""

@@ -1,6 +1,7 @@
 """The side that talks to a worker: starts it, asks, and survives its crash."""
 
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from pathlib import Path
@@ -13,6 +14,9 @@ from labkit.base import command, files
 from labkit.base.errors import EngineCrashed, EngineError, EngineTimeout
 from labkit.engine.lanes import Lane, native, parse_features
 from labkit.engine.protocol import ProtocolError, Values, pack, read_frame
+
+LATE_S = 10
+"""For what was printed on another machine, at most."""
 
 
 class EngineProcess(AbstractContextManager["EngineProcess"]):
@@ -75,7 +79,8 @@ class EngineProcess(AbstractContextManager["EngineProcess"]):
         timeout_s
             After this many seconds the worker is ended.
         **values
-            More arguments: what JSON knows, or arrays.
+            More arguments: what JSON knows, arrays, or paths, which the worker is given as the
+            lane names them (`labkit.engine.lanes.Lane.placed`).
 
         Returns
         -------
@@ -87,7 +92,8 @@ class EngineProcess(AbstractContextManager["EngineProcess"]):
         EngineCrashed, EngineTimeout, EngineError
             The process ended; it took too long; it refused the request.
         """
-        request = pack({"op": op, **values, **(arrays or {})})
+        placed = {k: self.lane.placed(v) if isinstance(v, Path) else v for k, v in values.items()}
+        request = pack({"op": op, **placed, **(arrays or {})})
         with self._turn, closing(self._frames(op, request, timeout_s)) as frames:
             for frame in frames:
                 if on_event and "event" in frame:
@@ -121,11 +127,10 @@ class EngineProcess(AbstractContextManager["EngineProcess"]):
                         f"the engine did not finish {op!r} within {timeout_s:.0f} s and was ended. "
                         "Open the model again; ask for fewer tokens or a smaller picture."
                     ) from error
+                why = self.lane.why(process.returncode, command.tail(self.log))
                 raise EngineCrashed(
                     f"the engine ended while doing {op!r} "
-                    f"({command.exit_words(process.returncode)}). Open the model again to go on; "
-                    "if it happens again, `labkit verify DIR` tells whether the model's files are "
-                    f"whole.{self._last_words()}"
+                    f"({command.exit_words(process.returncode)}). {why}{self._last_words()}"
                 ) from error
             finally:
                 if "event" in frame:
@@ -153,6 +158,11 @@ class EngineProcess(AbstractContextManager["EngineProcess"]):
     @property
     def said(self) -> str:
         """What MNN has printed so far."""
+        if not self.lane.is_here and self.alive:
+            mark, end = f"labkit {time.monotonic_ns()}", time.monotonic() + LATE_S
+            self.request("mark", text=mark)
+            while mark not in self.log.read_text(errors="replace") and time.monotonic() < end:
+                time.sleep(0.01)
         return self.log.read_text(errors="replace")
 
     @property

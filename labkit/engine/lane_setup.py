@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -44,9 +44,9 @@ Dir::Etc::sourceparts "-";
 """
 PIP = (
     "-m pip install --quiet --disable-pip-version-check --no-compile --only-binary=:all: "
-    "--platform=manylinux2014_aarch64 --platform=manylinux_2_27_aarch64 "
-    "--platform=manylinux_2_28_aarch64 --implementation=cp"
+    "--implementation=cp"
 )
+PLATFORMS = [f"manylinux_2_{minor}_aarch64" for minor in (17, 27, 28)]
 TRIAL = """
 import json, platform, MNN, numpy
 versions = {"python": platform.python_version(), "mnn": MNN.version(), "numpy": numpy.__version__}
@@ -150,14 +150,41 @@ def _version(work: Path) -> str:
 
 
 def _wheels(work: Path) -> None:
-    """MNN in the version that is here, and NumPy, if the lane's Python is of this version."""
     shutil.rmtree(work / "site", ignore_errors=True)
-    version = _version(work)
-    abi = f"--python-version={version} --abi=cp{version.replace('.', '')}"
-    same = sys.version.startswith(f"{version}.")
-    numpy = f"numpy=={metadata.version('numpy')}" if same else "numpy"
-    mnn, target = f"MNN=={metadata.version('MNN')}", f"--target={work / 'site'}"
-    _run(work, sys.executable, *f"{PIP} {abi}".split(), target, mnn, numpy)
+    wheels(work / "site", _version(work), PLATFORMS, work / "setup.log")
+
+
+def wheels(target: Path, python: str, platforms: Sequence[str], log: Path) -> None:
+    """Unpack the wheels of MNN, in the version that is here, and NumPy for another Python.
+
+    Parameters
+    ----------
+    target
+        The folder for them.
+    python
+        That Python's version; where it is this one's, NumPy is, too.
+    platforms
+        Whose wheels run there, such as ``"manylinux_2_17_aarch64"``.
+    log
+        The file for what pip prints.
+
+    Raises
+    ------
+    CommandFailed
+        If there are none.
+    """
+    major, minor = python.split(".")[:2]
+    same = sys.version.startswith(f"{major}.{minor}.")
+    options = (
+        *PIP.split(),
+        f"--python-version={major}.{minor}",
+        f"--abi=cp{major}{minor}",
+        *(f"--platform={platform}" for platform in platforms),
+        f"--target={target}",
+        f"MNN=={metadata.version('MNN')}",
+        f"numpy=={metadata.version('numpy')}" if same else "numpy",
+    )
+    command.run((sys.executable, *options), log=log, timeout_s=900)
 
 
 def _finish(work: Path) -> None:

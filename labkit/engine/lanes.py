@@ -1,7 +1,8 @@
 """Lanes: where the engine's worker runs.
 
-Every lane runs the same worker and speaks the same protocol over pipes; a lane only
-says which command starts it. A remote one would be one more `Lane.worker_command`.
+Every lane runs the same worker and speaks the same protocol over pipes; a lane says which
+command starts it, what files are called there, and what machine that is. Those on other machines
+are `labkit.engine.remote`.
 
 The emulated lane is an AArch64 Linux process under QEMU's user-mode emulation
 (`labkit.engine.qemu`). It runs the real kernels and says nothing about seconds.
@@ -16,13 +17,16 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from labkit.base import paths
+from labkit.base import hardware, paths
 from labkit.base.data import frozen
 from labkit.base.errors import LaneNotReady
-from labkit.engine import qemu
+from labkit.base.hardware import Machine, Reading
+from labkit.engine import qemu, there
 
 CPUS = {"cortex-a53": "NEON", "cortex-a76": "NEON, dotprod", "max": "NEON, dotprod, i8mm"}
 """The ladder of emulated CPUs, and what each has."""
+WORKER = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+"""Of a worker's environment; unbuffered, what MNN prints is in the log when a reply comes."""
 FEATURES = {"i8sdot": "dotprod", "fp16": "fp16", "i8mm": "i8mm", "sve2": "sve2", "sme2": "sme2"}
 
 
@@ -33,7 +37,7 @@ class Lane:
     Attributes
     ----------
     name
-        "native" or "emulated".
+        "native", "emulated", or what another machine was called when it was set up.
     cpu
         The emulated CPU, one of `CPUS`; None in the native lane.
     build
@@ -51,7 +55,12 @@ class Lane:
     @property
     def may_be_timed(self) -> bool:
         """Whether seconds measured here say something about a CPU; under emulation they do not."""
-        return self.name != "emulated"
+        return self.name != "emulated" and not there.emulated()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine; from another one, a worker's prints may come late."""
+        return True
 
     @property
     def label(self) -> str:
@@ -87,8 +96,34 @@ class Lane:
         else:  # MNN's own Python files stay the installed ones, also beside a build's module
             folders = [self.build / "python"] if self.build else []
             path = os.pathsep.join(map(str, [*folders, qemu.PACKAGE_PARENT]))
-            argv, env = [sys.executable], {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+            argv, env = [sys.executable], {"PYTHONPATH": path, **WORKER}
         return [*argv, "-m", self.module], env
+
+    def placed(self, path: Path) -> str:
+        """How a worker here names a file or folder of this machine; another machine gets it first.
+
+        A file brings its folder along, as those of a model need each other.
+        """
+        return str(path)
+
+    def why(self, code: int, log: str) -> str:  # noqa: ARG002 - another machine's log says why
+        """Why a worker ended, in words, and what to do."""
+        return (
+            "Open the model again to go on; if it happens again, `labkit verify DIR` tells whether "
+            "the model's files are whole."
+        )
+
+    def describe(self) -> Machine:
+        """The machine that this lane is on."""
+        return hardware.describe()
+
+    def default_threads(self) -> int:
+        """As many CPU threads as a model gets here unless more are asked for."""
+        return hardware.default_threads()
+
+    def reading(self) -> Reading:
+        """What the machine does at this moment."""
+        return hardware.reading()
 
     def program_command(
         self, program: Path, *arguments: str, plugin: str | None = None
@@ -158,13 +193,18 @@ def emulated(cpu: str = "max") -> Lane:
 
 def lane(name: str, cpu: str | None = None, build: Path | None = None) -> Lane:
     """A lane by its name; a build as in `native`."""
+    from labkit.engine import remote
+
     if name == "native" and cpu is None:
         return native(build)
     if name == "emulated" and build is None:
         return emulated(cpu or "max")
+    if name in remote.names() and cpu is None and build is None:
+        return remote.lane(name)
     raise LaneNotReady(
-        "expected the lane 'native' (without a CPU) or 'emulated' (without a build), "
-        f"received {name!r} with CPU {cpu!r} and build {build}"
+        "expected the lane 'native' (without a CPU) or 'emulated' (without a build), or another "
+        f"machine that was set up ({', '.join(remote.names()) or 'none so far'}: labkit lane setup "
+        f"NAME --ssh USER@HOST), received {name!r} with CPU {cpu!r} and build {build}"
     )
 
 
@@ -181,7 +221,9 @@ def parse_features(log: str) -> tuple[str, ...] | None:
 
 
 def status() -> tuple[Status, ...]:
-    """Both lanes as they stand; changes nothing."""
+    """All lanes as they stand; changes nothing. Another machine is asked."""
+    from labkit.engine import remote
+
     here = f"{platform.system()} {platform.machine()}, MNN {metadata.version('MNN')}"
     size, works, todo = paths.size_bytes(qemu.folder()), True, ""
     try:
@@ -198,4 +240,5 @@ def status() -> tuple[Status, ...]:
             todo=todo.removeprefix("Type: "),
             bytes=size,
         ),
+        *remote.status(),
     )

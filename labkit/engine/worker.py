@@ -236,6 +236,12 @@ class Worker:
             os.getpgid(SNAPSHOT)
         return {"maps": Path("/proc/self/maps").read_text(encoding="utf-8")}
 
+    def mark(self, *, text: str) -> Values:
+        """Write a text to the log: what was printed before stands before it."""
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+        return {}
+
     def memory(self) -> Values:
         """The most memory this process has held, in bytes."""
         if platform.system() == "Linux":  # getrusage counts the parent's memory before this began

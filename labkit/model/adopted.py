@@ -83,7 +83,7 @@ def _weights(folder: Path) -> tuple[dict[str, Any], int]:
     parameters = 0
     with EngineProcess() as engine:
         for file, names in OPTIONS.items():
-            ops = engine.request("graph", file=str(folder / file))["ops"]
+            ops = engine.request("graph", file=folder / file)["ops"]
             layers = [op["layer"] for op in ops if op["layer"] and op["external"]]
             if not layers:
                 raise ModelError(f"expected layers with weights in {folder / file}, found none.")

@@ -131,7 +131,7 @@ class Model(AbstractContextManager["Model"]):
         self.folder, self.manifest = Path(folder).resolve(), manifest.read(Path(folder))
         self.tuned = tuned.read(self.manifest) if lane in (None, native()) else {}
         given = {"threads": threads, "precision": precision, "memory": memory}
-        usual = tuned.usual() | self.tuned
+        usual = tuned.usual(lane) | self.tuned
         self.options: dict[str, Any] = {name: value or usual[name] for name, value in given.items()}
         self.more = {name: value for name, value in self.tuned.items() if name in MORE}
         self.positions, self.lane = positions, lane
@@ -225,7 +225,7 @@ class Model(AbstractContextManager["Model"]):
             return engine
         tell({"event": "load", "size": 1, "tuned": tuned.words(self.tuned)})
         options = self.options | self.more
-        loaded = engine.request("load_chat", directory=str(self.folder), **options)
+        loaded = engine.request("load_chat", directory=self.folder, **options)
         self._load_s = loaded["load_s"]
         self._pace.keep("load", 1, self._load_s)
         if (
@@ -249,7 +249,7 @@ class Model(AbstractContextManager["Model"]):
         ``outputs``.
         """
         if name not in self._graphs:
-            reply = self.engine.request("graph", file=str(self.folder / name))
+            reply = self.engine.request("graph", file=self.folder / name)
             self._graphs[name] = reply["ops"]
         return self._graphs[name]
 

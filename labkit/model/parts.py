@@ -99,7 +99,7 @@ class Part:
         """
         reply = engine.request(
             "load_module",
-            file=str(self.file),
+            file=self.file,
             key=self.name,
             inputs=self.inputs,
             outputs=self.outputs,

@@ -11,6 +11,7 @@ from typing import Any
 
 from labkit.base import files, hardware, paths
 from labkit.base.records import from_json, to_json
+from labkit.engine.lanes import Lane, native
 from labkit.model.manifest import Manifest
 
 FOLDER = "tuned"
@@ -37,9 +38,9 @@ def read(about: Manifest) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if name in {"threads", *USUAL}}
 
 
-def usual() -> dict[str, Any]:
-    """All options by name, as they are of a model that was not tuned."""
-    return {"threads": hardware.default_threads(), **USUAL}
+def usual(lane: Lane | None = None) -> dict[str, Any]:
+    """All options by name, as they are in a lane of a model that was not tuned."""
+    return {"threads": (lane or native()).default_threads(), **USUAL}
 
 
 def write(about: Manifest, chosen: Mapping[str, Any]) -> Path:

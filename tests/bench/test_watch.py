@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
+from labkit.base import hardware
 from labkit.bench import watch
 
 
@@ -15,8 +16,8 @@ from labkit.bench import watch
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A machine whose time, clocks, and CPU seconds of all and of ours a test says."""
     now: dict[str, Any] = {"time": 0.0, "all": 0.0, "own": 0.0, "clocks": [3000.0]}
-    monkeypatch.setattr(watch.time, "monotonic", lambda: now["time"])
-    monkeypatch.setattr(watch.os, "times", lambda: (now["own"], 0.0, 0.0, 0.0, now["time"]))
+    monkeypatch.setattr(hardware.time, "monotonic", lambda: now["time"])
+    monkeypatch.setattr(hardware.os, "times", lambda: (now["own"], 0.0, 0.0, 0.0, now["time"]))
     monkeypatch.setattr(psutil, "cpu_times", lambda: SimpleNamespace(user=now["all"], system=0.0))
     monkeypatch.setattr(psutil.Process, "children", lambda *_, **__: [])
     monkeypatch.setattr(
