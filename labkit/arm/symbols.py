@@ -97,6 +97,8 @@ def code(file: Path, function: str) -> tuple[int, bytes]:
         )
     number = known.names.index(function)
     address, size = int(known.addresses[number]), int(known.sizes[number])
+    if not size:  # of assembly, often: up to the next function
+        size = int(known.addresses[known.addresses > address][0]) - address
     with file.open("rb") as opened:
         opened.seek(next(ELFFile(opened).address_offsets(address, size)))
         return address, opened.read(size)

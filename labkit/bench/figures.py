@@ -1,6 +1,6 @@
 """Pictures of a benchmark: speed-ups in their intervals, and every value in its order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from labkit.base.draw import CYCLE, finish, legend_below, subplots
 from labkit.base.show import Picture
 from labkit.base.stats import MARGIN
+from labkit.bench.predict import Prediction
 from labkit.bench.rows import Comparison, amount, unit_of
 from labkit.bench.work import Achieved
 from labkit.kernels.roof import KINDS, Roof
@@ -24,6 +25,7 @@ SIDES: tuple[dict[str, Any], ...] = (
     {"marker": "o", "color": CYCLE[0]},
     {"marker": "s", "color": CYCLE[2], "fillstyle": "none"},
 )
+EVIDENCE = {"rules": "D", "counts": "o", "static": "s", "counts × static": "v", "roof": "^"}
 APART = 5  # sides further apart than this share a logarithmic axis
 
 
@@ -137,3 +139,43 @@ def roofline(roof: Roof, done: Sequence[Achieved] = ()) -> Picture:
     if done:
         legend_below(figure, axis, 4)
     return finish(figure, f"The roof of this machine on {roof.threads} threads: {'; '.join(alt)}.")
+
+
+def predicted(
+    predictions: Sequence[Prediction], measured: Mapping[str, float] | None = None
+) -> Picture:
+    """The range of each prediction, with a mark for each kind of evidence in it, on a logarithmic
+    axis; and a star for what was measured, by part.
+    """
+    figure, axis = subplots(size=(9, 0.42 * len(predictions) + 1.6))
+    axis.axvline(1, color="0.35", linewidth=1)
+    names, alt, seen = [], [], [1.0]
+    for y, one in enumerate(predictions):
+        names.append(f"{one.part}: {one.device}")
+        alt.append(f"{names[-1]}, predicted {one.range or 'nothing'}")
+        if one.range:
+            seen += [one.range.low, one.range.high]
+            axis.plot(seen[-2:], [y, y], color="0.82", linewidth=11, solid_capstyle="butt")
+        for estimate in one.estimates:
+            spread = np.unique([estimate.low, estimate.high])
+            colour = CYCLE[list(EVIDENCE).index(estimate.evidence) % len(CYCLE)]
+            look = {"color": colour, "markeredgecolor": "black", "linewidth": 1.2}
+            axis.plot(spread, spread * 0 + y, f"-{EVIDENCE[estimate.evidence]}", **look)
+        if measured and one.part in measured:
+            seen.append(measured[one.part])
+            axis.plot(seen[-1], y, "*", color="black", markersize=13)
+            alt[-1] += f", measured {seen[-1]:.2f}×"
+    for evidence in dict.fromkeys(e.evidence for one in predictions for e in one.estimates):
+        colour = CYCLE[list(EVIDENCE).index(evidence) % len(CYCLE)]
+        axis.plot([], [], EVIDENCE[evidence], color=colour, markeredgecolor="black", label=evidence)
+    if measured:
+        axis.plot([], [], "*", color="black", markersize=13, linestyle="none", label="measured")
+    axis.set(xscale="log", ylim=(len(names) - 0.4, -0.6))
+    axis.set(xlabel="speed-up: above 1 KleidiAI is faster")
+    ticks = [0.5, 0.6, 0.7, 0.8, 1, 1.2, 1.5, 2, 3, 4]
+    axis.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
+    axis.xaxis.set(minor_locator=NullLocator())
+    axis.set(xlim=(min(seen) / 1.1, max(seen) * 1.1))
+    axis.set_yticks(range(len(names)), names)
+    legend_below(figure, axis, 6)
+    return finish(figure, f"Predicted speed-ups; above 1 KleidiAI is faster. {'; '.join(alt)}.")

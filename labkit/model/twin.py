@@ -61,6 +61,20 @@ def place(part: str = "1") -> Path:
     return paths.kept("twins", f"2b-{part}")
 
 
+def config(share: int = 1, *, few: bool = False) -> dict[str, Any]:
+    """A twin's ``config.json``: the real widths, one layer in ``share``, and few words or all."""
+    source = paths.data_dir() / "mini-qwen2-vl" / "config.json"
+    made: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
+    words, layers = made["text_config"]["vocab_size"], LAYERS["model.layers"] // share
+    counts = {"num_hidden_layers": layers, "layer_types": ["full_attention"] * layers}
+    made["text_config"] |= (
+        DIMENSIONS["text_config"] | counts | ({"vocab_size": words} if few else {})
+    )
+    depth = {"depth": LAYERS["visual.blocks"] // share}
+    made["vision_config"] |= DIMENSIONS["vision_config"] | depth
+    return made | {"tie_word_embeddings": True, "dtype": "bfloat16"}
+
+
 def _write(folder: Path, share: int, few: bool, on_step: Callable[..., None] | None) -> None:
     """A file for each layer, one file in memory at a time; the embedded checkpoint's words, and
     ``few``: no room for others.
@@ -74,17 +88,9 @@ def _write(folder: Path, share: int, few: bool, on_step: Callable[..., None] | N
     depth = {place: count // share for place, count in LAYERS.items()}
     picture = json.loads((source / PICTURE).read_text(encoding="utf-8"))
     files.write(folder / PICTURE, json.dumps(picture | DIMENSIONS["picture"], indent=1) + "\n")
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    known_words, layers = config["text_config"]["vocab_size"], depth["model.layers"]
-    counts = {"num_hidden_layers": layers, "layer_types": ["full_attention"] * layers}
-    config["text_config"] |= DIMENSIONS["text_config"] | counts
-    words = DIMENSIONS["words"]
-    if few:
-        config["text_config"]["vocab_size"] = known_words
-        words = {WORDS: [known_words, *words[WORDS][1:]]}
-    config["vision_config"] |= DIMENSIONS["vision_config"] | {"depth": depth["visual.blocks"]}
-    config |= {"tie_word_embeddings": True, "dtype": "bfloat16"}
-    files.write(folder / "config.json", json.dumps(config, indent=1) + "\n")
+    known_words = config(share, few=True)["text_config"]["vocab_size"]
+    words = {WORDS: [known_words, *DIMENSIONS["words"][WORDS][1:]]} if few else DIMENSIONS["words"]
+    files.write(folder / "config.json", json.dumps(config(share, few=few), indent=1) + "\n")
     parts = {"words": words, "ends": DIMENSIONS["ends"]}
     for place, count in depth.items():
         for number in range(count):

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from labkit.arm.counts import disassemble
 from labkit.arm.symbols import code, demangle, functions
 from labkit.base.errors import KernelError
 from labkit.engine import lanes
+from labkit.engine.lanes import Lane
 
 
 def test_names_are_read_as_in_the_source() -> None:
@@ -35,3 +37,14 @@ def test_a_functions_code_begins_where_it_says() -> None:
     assert known.names[known.at(np.array([address + 7]), 7)[0]] == largest
     with pytest.raises(KernelError, match="found none"):
         code(library, "no such function")
+
+
+def test_assembly_without_a_size_ends_where_the_next_function_begins(emulated_lane: Lane) -> None:
+    name = "MNNGemmInt8AddBiasScale_ARMV86_w4_Unit"
+    known = functions(emulated_lane.library)
+    assert known is not None
+    number = known.names.index(name)
+    assert known.sizes[number] == 0
+    address, words = code(emulated_lane.library, name)
+    assert address + len(words) == known.addresses[number + 1]
+    assert sum(line.startswith("smmla") for line in disassemble(np.frombuffer(words, "<u4"))) > 20

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from labkit.base import paths
 from labkit.bench.work import Work, work
 from labkit.model import twin
 
@@ -55,15 +52,11 @@ def test_counted_by_hand() -> None:
 
 
 def test_at_the_real_size_it_is_what_the_weights_add_up_to() -> None:
-    source = paths.data_dir() / "mini-qwen2-vl" / "config.json"
-    config = json.loads(source.read_text(encoding="utf-8"))
-    config["text_config"] |= {**twin.DIMENSIONS["text_config"], "num_hidden_layers": 28}
-    config["vision_config"] |= {**twin.DIMENSIONS["vision_config"], "depth": 32}
     linear = [
         sum(a * b for a, b in (s for s in twin.DIMENSIONS[place].values() if len(s) == 2))
         for place in ("model.layers", "visual.blocks")
     ]
-    parts = work(config, image=(420, 420), prompt_tokens=256, context=0)
+    parts = work(twin.config(), image=(420, 420), prompt_tokens=256, context=0)
     language = 28 * linear[0] + 151936 * 1536
     assert parts["decode"].operations == pytest.approx(2 * language, rel=1e-3)
     assert parts["decode"].bytes == pytest.approx(2 * language, rel=1e-3)
