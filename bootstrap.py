@@ -417,7 +417,7 @@ def ensure_browser(system: bool) -> None:
 
 
 def ensure_emulation(system: bool) -> None:
-    """Make sure that Linux has an emulated Arm lane to test, a compiler for its counter, strace."""
+    """Make sure that Linux has what tests of the emulated lane, of phones and of faults need."""
     if platform.system() != "Linux":
         return
     tools = {  # what provides them: programs of which one is enough
@@ -426,12 +426,15 @@ def ensure_emulation(system: bool) -> None:
         "g++-aarch64-linux-gnu": ["aarch64-linux-gnu-g++"],
         "llvm-19": ["llvm-mca-19", "llvm-mca"],
         "strace": ["strace"],
+        "adb": ["adb"],
+        "mksh": ["mksh"],
+        "toybox": ["toybox"],
     }
     if platform.machine() in {"aarch64", "arm64"}:
         del tools["g++-aarch64-linux-gnu"]
     missing = [names for names, programs in tools.items() if not any(map(shutil.which, programs))]
     if missing:
-        purpose = "QEMU, C compilers, llvm-mca or strace, for the emulated Arm lane and the tests"
+        purpose = "QEMU, C compilers, llvm-mca, strace, adb or a phone's tools, for the tests"
         install(" ".join(missing).split(), purpose, system)
 
 

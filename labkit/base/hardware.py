@@ -92,6 +92,8 @@ class Reading:
         Seconds of CPU time since it began: of all programs, and of this one with all it started.
     clock_mhz, celsius
         Of the fastest core, and of the warmest sensor.
+    throttled
+        Whether the machine says that it is slowed down because it is warm.
     """
 
     time_s: float
@@ -99,6 +101,7 @@ class Reading:
     own_s: float | None = None
     clock_mhz: float | None = None
     celsius: float | None = None
+    throttled: bool = False
 
     @property
     def others_s(self) -> float:

@@ -15,6 +15,7 @@ from labkit.bench.results import BenchResult
 from labkit.building import llm_demo
 from labkit.building.record import BuildRecord
 from labkit.engine import lanes
+from labkit.engine.lanes import Lane
 from labkit.model import manifest
 from labkit.model.images import ImageLike
 
@@ -26,13 +27,15 @@ def demos(
     image: ImageLike,
     question: str,
     *,
+    lane: Lane | None = None,
     pairs: int = stats.LEAST_PAIRS,
     on_step: Callable[[int, int, str], object] = lambda *_: None,
 ) -> BenchResult:
-    """Time two native builds' ``llm_demo``, in pairs of fresh processes, each pair in random order.
+    """Time two builds' ``llm_demo``, in pairs of fresh processes, each pair in random order.
 
-    Each process answers once; what it needs to start, to load and to warm up stays in vision and
-    prefill, as in a first question to a fresh program.
+    They run natively, or in a lane such as a phone. Each process answers once; what it needs to
+    start, to load and to warm up stays in vision and prefill, as in a first question to a fresh
+    program.
 
     Returns
     -------
@@ -42,7 +45,7 @@ def demos(
     Raises
     ------
     BuildError
-        If a build is not for this machine.
+        If a build is not for this lane.
     ResultError
         If there are too few pairs.
     """
@@ -58,7 +61,8 @@ def demos(
         )
         for build in builds.values()
     ]
-    lane, job = lanes.native(), Job("llm_demo", sides, llm_demo.PHASES)
+    lane = lane or lanes.native()
+    job = Job("llm_demo", sides, llm_demo.PHASES, lane=lane)
     for done, pair in enumerate(orders(pairs, np.random.default_rng(0))):
         on_step(done, pairs, job.name)
         for key in pair:

@@ -5,6 +5,7 @@ from labkit.engine.lanes import Lane, native
 BUSY = 0.1  # of one core, used by other programs
 FREQUENCY = 0.1  # change of the CPU's clock
 HOT_CELSIUS = 80  # where boards begin to slow down
+WARMER_CELSIUS = 20  # phones do so by what is warm beside the CPU
 
 
 class Watch:
@@ -35,9 +36,12 @@ class Watch:
         if high - low > FREQUENCY * high:
             disturbed.append(f"frequency: the CPU's clock went from {low:.0f} to {high:.0f} MHz")
         warmest = max((reading.celsius or 0 for reading in worked), default=0)
-        if warmest >= HOT_CELSIUS:
+        risen = warmest - (first.celsius or warmest)
+        if warmest >= HOT_CELSIUS or risen >= WARMER_CELSIUS:
             disturbed.append(
-                f"temperature: the CPU was {warmest:.0f} °C warm, where it may slow itself down; "
-                "cool it and measure again"
+                f"temperature: the CPU was {warmest:.0f} °C warm, {risen:.0f} more than before; it "
+                "may slow itself down: cool it and measure again"
             )
+        if any(reading.throttled for reading in self._readings):
+            disturbed.append("throttled: the machine says that it is slowed down, being too warm")
         return tuple(disturbed)

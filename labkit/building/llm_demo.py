@@ -5,7 +5,6 @@ the emulated lane its instructions are counted, and its seconds say nothing abou
 prints seconds with two decimals; where they are short, its tokens and pixels to a second are finer.
 """
 
-import platform
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL import Image
 from labkit.arm import plugin
 from labkit.arm.counts import Counts, difference
 from labkit.arm.kleidiai import accelerated_types
-from labkit.base import command, files
+from labkit.base import files
 from labkit.base.data import frozen
 from labkit.base.errors import BuildError, QuestionError
 from labkit.base.records import to_json
@@ -186,17 +185,16 @@ class _Desk:
     """A folder in which one build's program runs on one model; nothing is written beside that."""
 
     def __init__(self, record: BuildRecord, model: Path, lane: Lane, folder: Path) -> None:
-        here, built_for = platform.machine(), record.architecture
-        fitting = {"native": (here, "unknown"), "emulated": ("aarch64",)}[lane.name]
-        if built_for not in fitting:
+        if not {record.architecture, record.target} & {*lane.builds}:
             todo = ": use --lane emulated" if lane.name == "native" else ""
             raise BuildError(
-                f"expected a build for {fitting[0]} in the {lane.name} lane, this one is for "
-                f"{built_for}{todo}"
+                f"expected a build for {' or '.join(lane.builds)} in the {lane.name} lane, this "
+                f"one is for {record.architecture} ({record.target}){todo}"
             )
-        self.program, self.lane, self.folder = record.program, lane, folder
+        self.record, self.lane, self.folder = record, lane, folder
         self.area, self.pixels = budget(manifest.read(model), None).area, 0
         config = chat_config(str(model.resolve()), threads=1, precision="normal", memory="low")
+        config["base_dir"] = f"{lane.placed(model.resolve())}/"
         files.write(self.folder / "config.json", to_json(config))
 
     def picture(self, image: ImageLike, question: str) -> str:
@@ -207,7 +205,7 @@ class _Desk:
         file = self.folder / "picture.png"
         picture.save(file)
         self.pixels = picture.width * picture.height
-        return f"<img><hw>{picture.height},{picture.width}</hw>{file}</img>{question}"
+        return f"<img><hw>{picture.height},{picture.width}</hw>{file.name}</img>{question}"
 
     def run(
         self, prompts: Sequence[str], max_new_tokens: int, plugin: str | None = None
@@ -216,6 +214,11 @@ class _Desk:
         lines = "".join(f"{prompt}\n" for prompt in prompts)
         (self.folder / "prompts.txt").write_text(lines, encoding="utf-8")
         words = ("config.json", "prompts.txt", str(max_new_tokens))
-        argv = self.lane.program_command(self.program, *words, plugin=plugin)
-        ended = command.run(argv, log=self.folder / "log", cwd=self.folder, timeout_s=1800)
+        ended = self.lane.run_program(
+            self.record.program,
+            *words,
+            folder=self.folder,
+            libraries=self.record.libraries,
+            plugin=plugin,
+        )
         return parse("\n".join(ended.lines), pixels=self.pixels, peak_bytes=ended.peak_bytes)

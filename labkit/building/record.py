@@ -66,6 +66,11 @@ class BuildRecord:
         return next(self.folder / p.path for p in self.products if Path(p.path).name == "llm_demo")
 
     @property
+    def libraries(self) -> tuple[Path, ...]:
+        """What ``llm_demo`` needs of the build beside it."""
+        return tuple(self.folder / p.path for p in self.products if "libMNN" in p.path)
+
+    @property
     def default_on(self) -> bool:
         """Whether KleidiAI is enabled without a hint."""
         return self.options.get("MNN_KLEIDIAI_DEFAULT_ON") == "ON"

@@ -8,7 +8,7 @@ from typing import Annotated
 from labkit.base.show import Table
 from labkit.building import plans, running
 from labkit.building.record import read_record
-from labkit.cli.shared import LaneName, progress, say, show
+from labkit.cli.shared import progress, say, show
 
 
 def build(
@@ -76,14 +76,14 @@ def demo(
     baseline: Path,
     candidate: Path,
     *,
-    lane: LaneName = "native",
+    lane: str = "native",
     model: str = "mini",
     image: Path | None = None,
     question: str = "Describe the image.",
     pairs: int = 9,
     out: Path | None = None,
 ) -> None:
-    """Both builds answer: timed in pairs, or counted in the emulated lane.
+    """Both builds answer: timed in pairs, here or on a phone, or counted in the emulated lane.
 
     Parameters
     ----------
@@ -120,6 +120,7 @@ def demo(
         return
     if out:
         results.require_free(out)
+    place = lanes.lane(lane)
     with progress("pairs") as on_step:
-        result = demos(first, second, *asked, pairs=pairs, on_step=on_step)
+        result = demos(first, second, *asked, lane=place, pairs=pairs, on_step=on_step)
     print(result, results.save(result, out), sep="\n")

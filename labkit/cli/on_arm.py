@@ -6,7 +6,7 @@ from typing import Annotated
 from labkit.base.errors import LabkitError
 from labkit.base.show import Table
 from labkit.cli.shared import Level, say, show
-from labkit.engine import lane_setup, lanes, remote
+from labkit.engine import lane_setup, lanes, phone, remote
 
 
 def lane(
@@ -14,6 +14,7 @@ def lane(
     name: str | None = None,
     *,
     ssh: str | None = None,
+    adb: tuple[str, ...] | None = None,
     python: str | None = None,
     forget: bool = False,
     json: bool = False,
@@ -26,6 +27,8 @@ def lane(
         which lane: emulated; or what another machine is to be called, or was
     ssh : USER@HOST[:PORT]
         the machine to set up, as you come there by ssh
+    adb : SERIAL
+        the Android phone to set up; by its serial number, or HOST:PORT, if there are several
     python : PATH
         the Python to use there (default: python3)
     forget
@@ -41,16 +44,22 @@ def lane(
         raise LabkitError(f"expected the name of a lane. Type: labkit lane {action} emulated")
     if action == "setup" and ssh and name:
         remote.setup(name, ssh, python=python, on_stage=say)
+    elif action == "setup" and adb is not None and name:
+        phone.setup(name, " ".join(adb), on_stage=say)
     elif action == "setup" and name == "emulated":
         lane_setup.setup_emulated(on_stage=say)
     elif action == "setup":
         raise LabkitError(
-            f"expected the machine that is to be {name}. Type: "
-            f"labkit lane setup {name} --ssh USER@HOST"
+            f"expected the machine or phone that is to be {name}. Type: "
+            f"labkit lane setup {name} --ssh USER@HOST, or: labkit lane setup {name} --adb"
         )
     elif action == "remove" and name:
-        own = name == "emulated"
-        freed = lane_setup.remove_emulated() if own else remote.remove(name, forget=forget)
+        if name == "emulated":
+            freed = lane_setup.remove_emulated()
+        elif name in phone.names() and not forget:
+            freed = phone.remove(name)
+        else:
+            freed = remote.remove(name, forget=forget)
         say(f"freed {freed:,} bytes")
     rows = [row for row in lanes.status() if name in {None, row.name}]
     cells = [

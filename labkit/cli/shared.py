@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
 LEVELS = ("low", "normal", "high")
 Level = Annotated[str, LEVELS]
-LaneName = Annotated[str, ("native", "emulated")]
 
 WORDS = {
     "model": ("a converted model's folder, or a name of `labkit fetch` (default: mini)", "MODEL"),

@@ -13,11 +13,13 @@ import platform
 import re
 import sys
 import sysconfig
+from collections.abc import Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from labkit.base import hardware, paths
+from labkit.base import command, hardware, paths
+from labkit.base.command import Finished
 from labkit.base.data import frozen
 from labkit.base.errors import LaneNotReady
 from labkit.base.hardware import Machine, Reading
@@ -68,6 +70,11 @@ class Lane:
         if self.cpu:
             return f"emulated, {self.cpu} ({CPUS[self.cpu]})"
         return f"native, {platform.machine()}{', own build' if self.build else ''}"
+
+    @property
+    def builds(self) -> tuple[str, ...]:
+        """What a build's programs have to be for to run here: architectures, or targets."""
+        return ("aarch64",) if self.name == "emulated" else (platform.machine(), "unknown")
 
     @property
     def library(self) -> Path:
@@ -125,16 +132,34 @@ class Lane:
         """What the machine does at this moment."""
         return hardware.reading()
 
-    def program_command(
-        self, program: Path, *arguments: str, plugin: str | None = None
-    ) -> list[str]:
-        """How a program built for this lane is started.
+    def run_program(
+        self,
+        program: Path,
+        *arguments: str,
+        folder: Path,
+        libraries: Sequence[Path] = (),  # noqa: ARG002 - it finds its own
+        plugin: str | None = None,
+    ) -> Finished:
+        """Run a program built for this lane, in a folder: what it printed, and its memory.
 
         An emulated one finds its system's libraries in the lane's folder.
+
+        Parameters
+        ----------
+        libraries
+            What the build has beside it.
+        plugin
+            As for `worker_command`.
+
+        Raises
+        ------
+        CommandFailed
+            If it crashes, or takes longer than half an hour.
         """
         emulated = self.name == "emulated"
         before = qemu.emulator(self.cpu, qemu.folder() / "root", plugin) if emulated else []
-        return [*before, str(program), *arguments]
+        argv = [*before, str(program), *arguments]
+        return command.run(argv, log=folder / "log", cwd=folder, timeout_s=1800)
 
 
 @frozen
@@ -193,7 +218,7 @@ def emulated(cpu: str = "max") -> Lane:
 
 def lane(name: str, cpu: str | None = None, build: Path | None = None) -> Lane:
     """A lane by its name; a build as in `native`."""
-    from labkit.engine import remote
+    from labkit.engine import phone, remote
 
     if name == "native" and cpu is None:
         return native(build)
@@ -201,10 +226,13 @@ def lane(name: str, cpu: str | None = None, build: Path | None = None) -> Lane:
         return emulated(cpu or "max")
     if name in remote.names() and cpu is None and build is None:
         return remote.lane(name)
+    if name in phone.names() and cpu is None and build is None:
+        return phone.lane(name)
+    others = ", ".join(remote.names() + phone.names()) or "none so far"
     raise LaneNotReady(
         "expected the lane 'native' (without a CPU) or 'emulated' (without a build), or another "
-        f"machine that was set up ({', '.join(remote.names()) or 'none so far'}: labkit lane setup "
-        f"NAME --ssh USER@HOST), received {name!r} with CPU {cpu!r} and build {build}"
+        f"machine or phone that was set up ({others}: labkit lane setup NAME --ssh USER@HOST, or "
+        f"--adb), received {name!r} with CPU {cpu!r} and build {build}"
     )
 
 
@@ -222,7 +250,7 @@ def parse_features(log: str) -> tuple[str, ...] | None:
 
 def status() -> tuple[Status, ...]:
     """All lanes as they stand; changes nothing. Another machine is asked."""
-    from labkit.engine import remote
+    from labkit.engine import phone, remote
 
     here = f"{platform.system()} {platform.machine()}, MNN {metadata.version('MNN')}"
     size, works, todo = paths.size_bytes(qemu.folder()), True, ""
@@ -241,4 +269,5 @@ def status() -> tuple[Status, ...]:
             bytes=size,
         ),
         *remote.status(),
+        *phone.status(),
     )

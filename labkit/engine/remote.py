@@ -23,6 +23,7 @@ from labkit.base.errors import CommandFailed, EngineCrashed, EngineError, LaneNo
 from labkit.base.hardware import Machine, Reading
 from labkit.base.records import from_json, to_json
 from labkit.engine import link as links
+from labkit.engine import phone
 from labkit.engine.lane_setup import wheels
 from labkit.engine.lanes import WORKER, Lane, Status
 from labkit.engine.link import Link
@@ -77,6 +78,14 @@ class RemoteLane(Lane):
         """For tables."""
         how = " under emulation" if self.machine["emulated"] else ""
         return f"{self.name}, {self.machine['architecture']}{how}, over SSH"
+
+    @property
+    def builds(self) -> tuple[str, ...]:
+        """None."""
+        raise LaneNotReady(
+            f"expected this machine, the emulated lane or a phone for a build's own program, "
+            f"received {self.name}, a machine over SSH"
+        )
 
     @property
     def library(self) -> Path:
@@ -220,7 +229,7 @@ def setup(
     """
     from labkit.engine.client import EngineProcess
 
-    if name in {"native", "emulated"} or not NAME.fullmatch(name):
+    if name in {"native", "emulated", *phone.names()} or not NAME.fullmatch(name):
         raise LaneNotReady(
             f"expected a name of small letters, digits and hyphens for a machine, received "
             f"{name!r}. Such as: labkit lane setup pi --ssh pi@raspberrypi.local"

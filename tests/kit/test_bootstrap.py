@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
+TOOLS = "strace adb mksh toybox"
 PROJECT = """
 [build-system]
 requires = []
@@ -329,10 +330,14 @@ def test_a_missing_tool_gets_the_line_to_type(
 @pytest.mark.parametrize(
     ("there", "machine", "wanted"),
     [
-        (set(), "x86_64", "qemu-user gcc libc6-dev g++-aarch64-linux-gnu llvm-19 strace"),
-        (set(), "aarch64", "qemu-user gcc libc6-dev llvm-19 strace"),
-        ({"qemu-aarch64", "clang", "aarch64-linux-gnu-g++"}, "x86_64", "llvm-19 strace"),
-        ({"qemu-aarch64", "cc", "aarch64-linux-gnu-g++", "llvm-mca", "strace"}, "x86_64", ""),
+        (set(), "x86_64", f"qemu-user gcc libc6-dev g++-aarch64-linux-gnu llvm-19 {TOOLS}"),
+        (set(), "aarch64", f"qemu-user gcc libc6-dev llvm-19 {TOOLS}"),
+        ({"qemu-aarch64", "clang", "aarch64-linux-gnu-g++"}, "x86_64", f"llvm-19 {TOOLS}"),
+        (
+            {"qemu-aarch64", "cc", "aarch64-linux-gnu-g++", "llvm-mca", *TOOLS.split()},
+            "x86_64",
+            "",
+        ),
     ],
 )
 def test_only_what_is_missing_for_the_emulated_lane_is_installed(
