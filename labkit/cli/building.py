@@ -120,7 +120,7 @@ def demo(
         return
     if out:
         results.require_free(out)
-    place = lanes.lane(lane)
+    place = lanes.lane(lane, worker=False)
     with progress("pairs") as on_step:
         result = demos(first, second, *asked, lane=place, pairs=pairs, on_step=on_step)
     print(result, results.save(result, out), sep="\n")

@@ -61,7 +61,7 @@ def lane(
         else:
             freed = remote.remove(name, forget=forget)
         say(f"freed {freed:,} bytes")
-    rows = [row for row in lanes.status() if name in {None, row.name}]
+    rows = [row for row in lanes.status() if action == "remove" or name in {None, row.name}]
     cells = [
         (
             row.name,

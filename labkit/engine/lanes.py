@@ -216,8 +216,10 @@ def emulated(cpu: str = "max") -> Lane:
     return Lane(name="emulated", cpu=cpu)
 
 
-def lane(name: str, cpu: str | None = None, build: Path | None = None) -> Lane:
-    """A lane by its name; a build as in `native`."""
+def lane(
+    name: str, cpu: str | None = None, build: Path | None = None, *, worker: bool = True
+) -> Lane:
+    """A lane by its name; a build as in `native`, and ``worker`` if one has to run there."""
     from labkit.engine import phone, remote
 
     if name == "native" and cpu is None:
@@ -227,7 +229,10 @@ def lane(name: str, cpu: str | None = None, build: Path | None = None) -> Lane:
     if name in remote.names() and cpu is None and build is None:
         return remote.lane(name)
     if name in phone.names() and cpu is None and build is None:
-        return phone.lane(name)
+        known = phone.lane(name)
+        if worker:
+            known.worker_command()
+        return known
     others = ", ".join(remote.names() + phone.names()) or "none so far"
     raise LaneNotReady(
         "expected the lane 'native' (without a CPU) or 'emulated' (without a build), or another "

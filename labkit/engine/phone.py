@@ -196,7 +196,8 @@ def setup(name: str, serial: str = "", on_stage: OnStage = None) -> PhoneLane:
     phone = lane.look()
     if phone.abi != ABI:
         raise LaneNotReady(
-            f"expected a phone for {ABI} programs, {lane.serial} is for {phone.abi or 'unknown'}"
+            f"expected a phone for {ABI} programs, {lane.serial} is for {phone.abi or 'unknown'}. "
+            "Take one, or an emulator's image, of 64-bit Arm"
         )
     lane = replace(lane, big=phone.big)
     stages.end("look at it")
@@ -239,8 +240,14 @@ def lane(name: str) -> PhoneLane:
 def remove(name: str) -> int:
     """Delete what labkit has on a phone, and its record here; the bytes freed there."""
     known = lane(name)
-    freed = known.look().held_bytes
-    adb.remove(known.serial)
+    try:
+        freed = known.look().held_bytes
+        adb.remove(known.serial)
+    except LaneNotReady as error:
+        raise LaneNotReady(
+            f"{error}\nTo take it out here without that: labkit lane remove {name} --forget "
+            f"(what was pushed stays there, in {adb.THERE})"
+        ) from error
     shutil.rmtree(known.record.parent)
     return freed
 

@@ -148,7 +148,7 @@ def test_two_builds_are_timed_on_a_phone_and_pushed_once(
     pushed = phone.received_bytes
     assert pushed > sum(file.stat().st_size for file in mini_folder.iterdir())
     adb.PLACED.clear()  # as in another process
-    again = llm_demo.ask(builds[0], mini_folder, SCENE, QUESTION, lanes.lane("phone"))
+    again = llm_demo.ask(builds[0], mini_folder, SCENE, QUESTION, phones.lane("phone"))
     assert again.answer == "A cat left of a pizza."
     assert phone.received_bytes == pushed
     assert cli.main(["lane", "remove", "phone"]) == 0
@@ -235,7 +235,9 @@ def test_a_warm_phone_makes_its_result_doubtful(
 
 
 def test_the_lane_says_what_the_phone_is(phone: Phone, lane: PhoneLane) -> None:
-    assert lanes.lane("phone") == lane
+    assert lanes.lane("phone", worker=False) == lane
+    with pytest.raises(LaneNotReady, match=r"is a phone: it has no Python"):
+        lanes.lane("phone")
     assert phones.names() == ["phone"]
     status = lanes.status()[-1]
     assert (status.name, status.works) == ("phone", True)
@@ -248,7 +250,7 @@ def test_the_lane_says_what_the_phone_is(phone: Phone, lane: PhoneLane) -> None:
     status = lanes.status()[-1]
     assert (status.name, status.works) == ("phone", False)
     assert "Turn on USB debugging" in status.found
-    with pytest.raises(LaneNotReady, match="adb finds none"):
+    with pytest.raises(LaneNotReady, match=r"(?s)adb finds none.*labkit lane remove phone --forge"):
         phones.remove("phone")
     phone.plug()
     assert phones.remove("phone") > 0
