@@ -429,12 +429,15 @@ def ensure_emulation(system: bool) -> None:
         "adb": ["adb"],
         "mksh": ["mksh"],
         "toybox": ["toybox"],
+        "openssh-server": ["sshd", "/usr/sbin/sshd"],
     }
     if platform.machine() in {"aarch64", "arm64"}:
         del tools["g++-aarch64-linux-gnu"]
     missing = [names for names, programs in tools.items() if not any(map(shutil.which, programs))]
     if missing:
-        purpose = "QEMU, C compilers, llvm-mca, strace, adb or a phone's tools, for the tests"
+        purpose = (
+            "QEMU, compilers, llvm-mca, strace, an SSH server, adb, a phone's tools, for the tests"
+        )
         install(" ".join(missing).split(), purpose, system)
 
 

@@ -14,7 +14,7 @@ from labkit.model import checkpoints, manifest, parts
 
 ANSWER_TOKENS = 16
 QUESTION = "Describe the image."
-VERSIONS = {"mnn", "numpy", "torch", "transformers"}
+VERSIONS = {"mnn", "numpy", "python", "torch", "transformers"}
 
 
 class Runner:

@@ -6,7 +6,7 @@ from typing import Annotated
 from labkit.base.errors import LabkitError
 from labkit.base.show import Table
 from labkit.cli.shared import Level, say, show
-from labkit.engine import lane_setup, lanes, phone, remote
+from labkit.engine import lane_setup, lanes, phone, remote_setup
 
 
 def lane(
@@ -43,7 +43,7 @@ def lane(
     if action != "status" and name is None:
         raise LabkitError(f"expected the name of a lane. Type: labkit lane {action} emulated")
     if action == "setup" and ssh and name:
-        remote.setup(name, ssh, python=python, on_stage=say)
+        remote_setup.setup(name, ssh, python=python, on_stage=say)
     elif action == "setup" and adb is not None and name:
         phone.setup(name, " ".join(adb), on_stage=say)
     elif action == "setup" and name == "emulated":
@@ -59,9 +59,9 @@ def lane(
         elif name in phone.names() and not forget:
             freed = phone.remove(name)
         else:
-            freed = remote.remove(name, forget=forget)
+            freed = remote_setup.remove(name, forget=forget)
         say(f"freed {freed:,} bytes")
-    rows = [row for row in lanes.status() if action == "remove" or name in {None, row.name}]
+    rows = lanes.status(None if action == "remove" else name)
     cells = [
         (
             row.name,

@@ -27,6 +27,7 @@ from labkit.engine import qemu, there
 
 CPUS = {"cortex-a53": "NEON", "cortex-a76": "NEON, dotprod", "max": "NEON, dotprod, i8mm"}
 """The ladder of emulated CPUs, and what each has."""
+KNOWN = "To see them, type: labkit lane status"
 WORKER = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 """Of a worker's environment; unbuffered, what MNN prints is in the log when a reply comes."""
 FEATURES = {"i8sdot": "dotprod", "fp16": "fp16", "i8mm": "i8mm", "sve2": "sve2", "sme2": "sme2"}
@@ -236,8 +237,8 @@ def lane(
     others = ", ".join(remote.names() + phone.names()) or "none so far"
     raise LaneNotReady(
         "expected the lane 'native' (without a CPU) or 'emulated' (without a build), or another "
-        f"machine or phone that was set up ({others}: labkit lane setup NAME --ssh USER@HOST, or "
-        f"--adb), received {name!r} with CPU {cpu!r} and build {build}"
+        f"machine or phone that was set up ({others}), received {name!r} with CPU {cpu!r} and "
+        f"build {build}. {KNOWN}"
     )
 
 
@@ -253,8 +254,8 @@ def parse_features(log: str) -> tuple[str, ...] | None:
     return None
 
 
-def status() -> tuple[Status, ...]:
-    """All lanes as they stand; changes nothing. Another machine is asked."""
+def status(name: str | None = None) -> tuple[Status, ...]:
+    """The lanes, or one of them, as they stand; changes nothing. Another machine is asked."""
     from labkit.engine import phone, remote
 
     here = f"{platform.system()} {platform.machine()}, MNN {metadata.version('MNN')}"
@@ -264,7 +265,7 @@ def status() -> tuple[Status, ...]:
         state = f"Python {system.python}, MNN {system.mnn}, {system.qemu}"
     except LaneNotReady as error:
         works, (state, _, todo) = False, str(error).partition(". ")
-    return (
+    rows = (
         Status(name="native", works=True, found=here),
         Status(
             name="emulated",
@@ -273,6 +274,10 @@ def status() -> tuple[Status, ...]:
             todo=todo.removeprefix("Type: "),
             bytes=size,
         ),
-        *remote.status(),
+        *remote.status(name),
         *phone.status(),
     )
+    named = tuple(row for row in rows if name in {None, row.name})
+    if not named:
+        raise LaneNotReady(f"expected a lane of those that there are, received {name!r}. {KNOWN}")
+    return named

@@ -169,7 +169,7 @@ class Link:
         LaneNotReady
             As `ask`; if its disk has no room.
         """
-        about = {name: _about(file, *_stamp(file)) for name, file in sorted(given.items())}
+        about = {name: _about(file, *stamp(file)) for name, file in sorted(given.items())}
         total = sum(size for size, _ in about.values())
         to = f"{kind}/{paths.named(about)}"
         with self._asked("receive", None, to=to, files=about) as process:
@@ -222,7 +222,7 @@ class Link:
                 left = about["bytes"]
                 while left and (piece := process.stdout.read(min(left, PIECE))):
                     left -= opened.write(piece)
-            if left or _about(new, *_stamp(new))[1] != about["sha256"]:
+            if left or _about(new, *stamp(new))[1] != about["sha256"]:
                 raise EOFError
 
 
@@ -277,7 +277,8 @@ def _sockets() -> str:
     return folder
 
 
-def _stamp(file: Path) -> tuple[int, int]:
+def stamp(file: Path) -> tuple[int, int]:
+    """Size and time of a file, by which a change is seen."""
     status = file.stat()
     return status.st_size, status.st_mtime_ns
 

@@ -6,39 +6,32 @@ there. All that is copied lies in one folder of that machine (`labkit.engine.the
 
 import os
 import re
-import shutil
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from labkit.base import files, hardware, paths
-from labkit.base.command import OnStage, Stages
+from labkit.base import hardware, paths
 from labkit.base.data import frozen
-from labkit.base.errors import CommandFailed, EngineCrashed, EngineError, LaneNotReady
+from labkit.base.errors import LaneNotReady
 from labkit.base.hardware import Machine, Reading
-from labkit.base.records import from_json, to_json
+from labkit.base.records import from_json
 from labkit.engine import link as links
-from labkit.engine import phone
-from labkit.engine.lane_setup import wheels
 from labkit.engine.lanes import WORKER, Lane, Status
 from labkit.engine.link import Link
 from labkit.engine.qemu import PACKAGE_PARENT
 
 MODULE = "labkit.engine.worker"
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 ENGINE = (
-    "__init__",
-    *(f"engine/{name}" for name in ("__init__", "graph", "mnn_llm", "protocol", "worker")),
+    "labkit/__init__.py",
+    *(f"labkit/engine/{name}.py" for name in "__init__ graph mnn_llm protocol worker".split()),
 )
 """What the worker is made of."""
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 CLOCK_S = 120
-STAYS = ("node", "system", "architecture", "emulated", "cores", "python")
-"""Of what a machine says of itself, what is written down."""
 
 
 @frozen
@@ -90,8 +83,8 @@ class RemoteLane(Lane):
     @property
     def library(self) -> Path:
         """That machine's library with MNN's kernels, brought here once."""
-        folder, about = _folder(self.name), self.link.ask("module", site=self.site)
-        file = folder / f"_mnncengine-{about['sha256'][:16]}.so"
+        about = self.link.ask("module", site=self.site)
+        file = folder(self.name) / f"_mnncengine-{about['sha256'][:16]}.so"
         if not file.exists():
             self.link.fetch(about["file"], file)
         return file
@@ -103,11 +96,7 @@ class RemoteLane(Lane):
                 f"expected MNN as it is published, found something else to run on {self.name}: "
                 "builds of one's own, transformers and other engines run on this machine only"
             )
-        engine = _copied(
-            self.link,
-            "engine",
-            tuple((f"labkit/{n}.py", PACKAGE_PARENT / "labkit" / f"{n}.py") for n in ENGINE),
-        )
+        engine = self._copied("engine", {n: PACKAGE_PARENT / n for n in ENGINE})
         path = os.pathsep.join(filter(None, (engine, self.site)))
         env = WORKER | {"PYTHONPATH": path}
         words = (f"{name}={value}" for name, value in env.items())
@@ -115,10 +104,13 @@ class RemoteLane(Lane):
 
     def placed(self, path: Path) -> str:
         """As `Lane.placed`."""
-        folder = path if path.is_dir() else path.parent
-        inside = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-        there = _copied(self.link, "models", tuple((str(f.relative_to(folder)), f) for f in inside))
-        return there if folder == path else f"{there}/{path.name}"
+        home = path if path.is_dir() else path.parent
+        inside = {str(f.relative_to(home)): f for f in home.rglob("*") if f.is_file()}
+        there = self._copied("models", inside)
+        return there if home == path else f"{there}/{path.name}"
+
+    def _copied(self, kind: str, given: Mapping[str, Path]) -> str:
+        return copied(self.link, kind, tuple((n, f, links.stamp(f)) for n, f in given.items()))
 
     def why(self, code: int, log: str) -> str:
         """As `Lane.why`."""
@@ -138,9 +130,9 @@ class RemoteLane(Lane):
 
 
 @lru_cache
-def _copied(link: Link, kind: str, given: tuple[tuple[str, Path], ...]) -> str:
-    """Where files stand there; asked once by each process, for it takes a moment."""
-    return link.copy(kind, dict(given))
+def copied(link: Link, kind: str, given: tuple[tuple[str, Path, Any], ...]) -> str:
+    """Where files stand there, as they are now; a process asks once, for it takes a moment."""
+    return link.copy(kind, {name: file for name, file, _ in given})
 
 
 def machine(look: dict[str, Any]) -> Machine:
@@ -162,7 +154,8 @@ def machine(look: dict[str, Any]) -> Machine:
     )
 
 
-def _folder(name: str) -> Path:
+def folder(name: str) -> Path:
+    """Where what is known of a machine stands here, or will."""
     return paths.place("cache") / "lanes" / name
 
 
@@ -170,7 +163,7 @@ def names() -> list[str]:
     """The machines that were set up."""
     return sorted(
         file.parent.name
-        for file in _folder("").glob("*/lane.json")
+        for file in folder("").glob("*/lane.json")
         if file.parent.name != "emulated"
     )
 
@@ -184,7 +177,7 @@ def lane(name: str) -> RemoteLane:
         If there is none, or it has another MNN than is here; says what to type.
     """
     try:
-        known = from_json(RemoteLane, (_folder(name) / "lane.json").read_bytes())
+        known = from_json(RemoteLane, (folder(name) / "lane.json").read_bytes())
     except (OSError, ValueError) as error:
         raise LaneNotReady(
             f"expected a machine that was set up as {name!r}, found none, or one of another "
@@ -203,141 +196,10 @@ def _again(known: RemoteLane) -> str:
     return f"labkit lane setup {known.name} --ssh {known.link.target}{port}"
 
 
-def setup(
-    name: str, ssh: str, *, python: str | None = None, on_stage: OnStage = None
-) -> RemoteLane:
-    """Set a lane up on another machine, or mend it.
-
-    What was copied is kept between attempts. Its Python is used as it is where it has MNN in the
-    version that is here, and NumPy; else it gets their wheels from here, in a folder of labkit's.
-
-    Parameters
-    ----------
-    name
-        What it shall be called.
-    ssh
-        ``user@host:port``, as `labkit.engine.link.link`.
-    python
-        The Python to use there; by default ``python3``.
-    on_stage
-        Called after each stage.
-
-    Raises
-    ------
-    LaneNotReady
-        If something stands in the way there; says what, and what to type.
-    """
-    from labkit.engine.client import EngineProcess
-
-    if name in {"native", "emulated", *phone.names()} or not NAME.fullmatch(name):
-        raise LaneNotReady(
-            f"expected a name of small letters, digits and hyphens for a machine, received "
-            f"{name!r}. Such as: labkit lane setup pi --ssh pi@raspberrypi.local"
-        )
-    stages = Stages(["connection", "MNN and NumPy", "try it"], on_stage)
-    link = links.link(ssh, python)
-    look = link.ask("look")
-    stages.end("connection")
-    site = _site(name, link, look)
-    stages.end("MNN and NumPy")
-    said = {key: look[key] for key in STAYS}
-    made = RemoteLane(name=name, link=link, site=site, machine=said)
-    try:
-        with EngineProcess(made) as engine:
-            made = replace(made, machine=said | engine.machine, features=engine.features)
-    except (EngineCrashed, EngineError) as error:
-        raise LaneNotReady(
-            f"the worker did not come up on {name} ({look['system']} {look['architecture']}, "
-            f"Python {look['python']}): {error}"
-        ) from error
-    folder = _folder(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write(folder / "lane.json", to_json(made))
-    stages.end("try it")
-    return made
-
-
-def _site(name: str, link: Link, look: dict[str, Any]) -> str | None:
-    """Where MNN and NumPy stand there; None if its Python has them."""
-    if look["packages"]["MNN"] == metadata.version("MNN") and look["packages"]["numpy"]:
-        return None
-    with suppress(LaneNotReady):
-        known = lane(name)
-        if known.link == link and link.ask("module", site=known.site):
-            return known.site
-    return _brought(link, look)
-
-
-def _brought(link: Link, look: dict[str, Any]) -> str:
-    """NumPy and MNN for another machine's Python, copied there; the folder there."""
-    what = f"{look['system']} {look['architecture']}, Python {look['python']}"
-    if look["bits"] != 64:
-        raise LaneNotReady(
-            f"expected a system of 64 bits on {link.target}, its Python has {look['bits']}: MNN "
-            "has no wheel for it. Install the 64-bit system, or name another Python: --python PATH"
-        )
-    libc, version = look["libc"]
-    if look["system"] == "Linux" and libc != "glibc":
-        raise LaneNotReady(
-            f"expected glibc on {link.target}, found another C library (musl?): MNN has no wheel "
-            "for that. Use a system with glibc, such as Debian, in place of Alpine; or install "
-            f"MNN {metadata.version('MNN')} there from source"
-        )
-    try:
-        with files.temporary("wheels") as folder:
-            wheels(folder, look["python"], _platforms(look), folder / "log")
-            (folder / "log").unlink()
-            inside = {str(f.relative_to(folder)): f for f in folder.rglob("*") if f.is_file()}
-            return link.copy("site", inside)
-    except CommandFailed as error:
-        raise LaneNotReady(
-            f"expected wheels of MNN {metadata.version('MNN')} and NumPy for {what} "
-            f"({libc} {version}), got none: {error}\nIf this machine has no network, mend that; "
-            "else name another Python there: --python PATH"
-        ) from error
-
-
-def _platforms(look: dict[str, Any]) -> list[str]:
-    """The names of platforms whose wheels run there."""
-    machine = look["architecture"]
-    if look["system"] == "Darwin":
-        return [f"macosx_{look['macos'].partition('.')[0]}_0_{machine}"]
-    has = tuple(map(int, look["libc"][1].split(".")))
-    return [f"manylinux_2_{minor}_{machine}" for minor in (17, 27, 28) if has >= (2, minor)]
-
-
-def remove(name: str, *, forget: bool = False) -> int:
-    """Delete what stands on another machine, and its record here; the bytes freed there.
-
-    Parameters
-    ----------
-    forget
-        Only the record: the machine is not asked.
-
-    Raises
-    ------
-    LaneNotReady
-        If there is no such lane, or the machine cannot be reached.
-    """
-    folder, freed = _folder(name), 0
-    if not forget:
-        link = lane(name).link
-        try:
-            freed = link.ask("remove")["bytes"]
-        except LaneNotReady as error:
-            raise LaneNotReady(
-                f"{error}\nTo take it out here without that: labkit lane remove {name} --forget "
-                f"(what was copied stays there, in ~/.cache/labkit/guest)"
-            ) from error
-    shutil.rmtree(folder, ignore_errors=True)
-    _copied.cache_clear()
-    return freed
-
-
-def status() -> tuple[Status, ...]:
-    """The other machines as they stand, each asked now."""
+def status(name: str | None = None) -> tuple[Status, ...]:
+    """The other machines, or one of them, as they stand; they are asked now, all at once."""
     with ThreadPoolExecutor() as pool:
-        return tuple(pool.map(_status, names()))
+        return tuple(pool.map(_status, (one for one in names() if name in {None, one})))
 
 
 def _status(name: str) -> Status:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-TOOLS = "strace adb mksh toybox"
+TOOLS = "strace adb mksh toybox openssh-server"
 PROJECT = """
 [build-system]
 requires = []
@@ -334,7 +334,7 @@ def test_a_missing_tool_gets_the_line_to_type(
         (set(), "aarch64", f"qemu-user gcc libc6-dev llvm-19 {TOOLS}"),
         ({"qemu-aarch64", "clang", "aarch64-linux-gnu-g++"}, "x86_64", f"llvm-19 {TOOLS}"),
         (
-            {"qemu-aarch64", "cc", "aarch64-linux-gnu-g++", "llvm-mca", *TOOLS.split()},
+            {"qemu-aarch64", "cc", "aarch64-linux-gnu-g++", "llvm-mca", "sshd", *TOOLS.split()},
             "x86_64",
             "",
         ),
