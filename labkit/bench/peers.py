@@ -30,7 +30,8 @@ class Peer:
     """One of them.
 
     ``packages`` are installed, those in ``without`` removed again; ``bits`` are those of its
-    weights in memory, as `labkit.bench.work.work` takes them.
+    weights in memory, as `labkit.bench.work.work` takes them. ``uses`` are the instruction sets
+    that its build knows, if it does not look for what a CPU has.
     """
 
     label: str
@@ -38,6 +39,7 @@ class Peer:
     packages: tuple[str, ...]
     without: tuple[str, ...] = ()
     converts: bool = True
+    uses: tuple[str, ...] = ()
     bits: tuple[float, ...]
 
 
@@ -164,6 +166,13 @@ def converted(name: str, checkpoint: Checkpoint) -> tuple[Path, Made]:
                 f"{error}\nNothing half-written is left. `labkit clean` frees some."
             ) from error
     return out, from_json(Made, (out / MADE).read_bytes())
+
+
+def label(name: str) -> str:
+    """A peer's name in tables, which says where its build leaves instructions of this CPU idle."""
+    peer, sets = PEERS[name], {*(hardware.describe().instruction_sets or ())}
+    idle = peer.uses and sys.platform != "darwin" and sets - {*peer.uses}
+    return peer.label.format(precision=precision()) + (", plain build" if idle else "")
 
 
 def precision() -> str:

@@ -61,7 +61,7 @@ def entrants(plan: BenchPlan) -> list[Entrant]:
         entered.append(
             Entrant(
                 side=Side(
-                    label=PEERS[name].label.format(precision=precision),
+                    label=peers.label(name),
                     runtime="peer",
                     precision=precision,
                     **options,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from labkit import cli
 from labkit.base import paths
 from labkit.base.errors import PeerError, ResultError
 from labkit.base.records import to_json
-from labkit.bench import comparisons, peers, report, results, rounds, work
+from labkit.bench import comparisons, peers, report, results, rounds, to_gguf, work
 from labkit.bench.peers import Peer, PeerLane
 from labkit.bench.plan import BenchPlan
 from labkit.model import checkpoints, manifest
@@ -139,6 +141,54 @@ def test_another_checkpoint_than_the_models_is_refused(plan: BenchPlan, tmp_path
     )
     with pytest.raises(ResultError, match="which is another one"):
         rounds.run(changed)
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (("avx2", "fma"), ""),
+        (("avx2", "avx512f"), ", plain build"),
+        (("asimd",), ""),
+        (("asimd", "dotprod"), ", plain build"),
+        (None, ""),
+    ],
+)
+def test_a_build_that_leaves_instructions_idle_says_so(
+    sets: tuple[str, ...] | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    machine = SimpleNamespace(instruction_sets=sets)
+    monkeypatch.setattr("labkit.base.hardware.describe", lambda: machine)
+    assert peers.label("llamacpp") == f"llama.cpp Q4_0, tower Q8_0{words}"
+    assert "plain" not in peers.label("openvino")
+
+
+def test_a_checkpoints_tensors_as_llama_cpp_has_them() -> None:
+    def tensor(*shape: int) -> SimpleNamespace:
+        values = np.arange(np.prod(shape), dtype=np.float32)
+        return SimpleNamespace(dtype="F32", shape=shape, mmap_bytes=lambda: values.view(np.uint8))
+
+    tied = {
+        "model.embed_tokens.weight": tensor(3, 256),
+        "visual.blocks.0.attn.qkv.weight": tensor(6, 4),
+        "visual.patch_embed.proj.weight": tensor(2, 3, 2, 1, 1),
+    }
+    kept = {name: (numbers, kind) for name, numbers, kind in to_gguf.parts(tied)}
+    assert kept["visual.blocks.0.attn.k.weight"][0].tolist() == [[8, 9, 10, 11], [12, 13, 14, 15]]
+    second = kept["visual.patch_embed.proj.weight.1"][0]
+    assert second.shape == (2, 3, 1, 1)
+    assert second.ravel().tolist() == [1, 3, 5, 7, 9, 11]
+    assert {name.split(".")[-2]: kind for name, (_, kind) in kept.items()} == {
+        "embed_tokens": "Q6_K",
+        "q": "Q8_0",
+        "k": "Q8_0",
+        "v": "Q8_0",
+        "proj": "F16",
+        "weight": "F16",
+    }
+    untied = to_gguf.parts(tied | {"lm_head.weight": tensor(3, 32)})
+    wide = {name: kind for name, _, kind in untied if not name.startswith("visual.")}
+    assert wide == {"lm_head.weight": "Q8_0", "model.embed_tokens.weight": "Q4_0"}
 
 
 @pytest.mark.slow
