@@ -24,6 +24,7 @@ from labkit.bench import report, results
 from labkit.engine import qemu
 from labkit.engine.client import EngineProcess
 from labkit.engine.lanes import emulated
+from labkit.engine.phone import PhoneLane, lane
 from labkit.engine.protocol import ProtocolError, pack, read_frame
 from labkit.lessons import store
 from labkit.model import adopted, checkpoints, hub, images, manifest
@@ -87,6 +88,7 @@ def furnish(root: Path, model: Path, result: str) -> None:
         (PROGRESS, saved),
         (OFFER, offer),
         (LANE, system),
+        (PHONE, PhoneLane(name="phone", serial="R58M", big=(6, 7))),
         (PACE, {"vision": {64: 1.5, 256: 4.0}}),
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -142,6 +144,7 @@ def paced(path: Path) -> object:
 
 PROGRESS, PACE = "progress/progress.json", "cache/paces/pace.json"
 OFFER, LANE = "cache/hub/models--someone--tiny/labkit.json", "cache/lanes/emulated/lane.json"
+PHONE = "cache/lanes/phone/phone.json"
 DESCRIPTIONS = ("config.json", "generation_config.json", "preprocessor_config.json")
 SUBJECTS = {
     **{f"picture {k}": Subject(file=f"picture.{k}", read=images.load_rgb) for k in FORMATS},
@@ -166,6 +169,7 @@ SUBJECTS = {
     "progress": Subject(file=PROGRESS, read=progressed, json=True),
     "offer of a hub": Subject(file=OFFER, read=lambda _: str(catalogue()), json=True),
     "lane": Subject(file=LANE, read=lambda _: emulated(), json=True),
+    "phone": Subject(file=PHONE, read=lambda _: lane("phone"), json=True),
     "pace": Subject(file=PACE, read=paced, json=True),
 }
 
