@@ -34,10 +34,10 @@ LOG = REPO / "build" / "setup.log"  # what venv and pip said
 
 OLDEST, NEWEST = (3, 10), (3, 13)
 PREFERRED = ("3.11", "3.12", "3.13", "3.10")  # the first is the one everything was run with
-GROUPS = ("convert", "test", "book")
-DEFAULT = ("convert", "test")
+GROUPS = ("convert", "test", "sweep", "book")
+DEFAULT = ("convert", "test", "sweep")
 GIB = 1024**3
-NEEDED_GIB = {"base": 0.9, "convert": 1.6, "test": 0.5, "book": 0.2}
+NEEDED_GIB = {"base": 0.9, "convert": 1.6, "test": 0.5, "sweep": 0.1, "book": 0.2}
 GPU_TORCH_GIB = 7.0  # what torch takes where the package index gives its GPU build first (Linux)
 FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "__PYVENV_LAUNCHER__")
 LAB = (  # listens on this machine only, keeps its token, and asks no server for news or versions

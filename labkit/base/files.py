@@ -60,7 +60,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(folder: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+def alone(
+    folder: Path, on_wait: Callable[[], None] | None = None, *, shared: bool = False
+) -> Iterator[None]:
     """Wait until no other process or thread is in such a block with this folder.
 
     The system ends the claim with its process, however that ends. Where the folder's file system
@@ -70,22 +72,25 @@ def alone(folder: Path, on_wait: Callable[[], None] | None = None) -> Iterator[N
     ----------
     on_wait
         Called when another one is there.
+    shared
+        Whether others that share may be there, too.
     """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     file = os.open(folder, os.O_RDONLY)
     try:
-        if _is_claimed(file):
+        if _is_claimed(file, kind):
             if on_wait:
                 on_wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, kind)
         yield
     finally:
         os.close(file)
 
 
-def _is_claimed(file: int) -> bool:
+def _is_claimed(file: int, kind: int = fcntl.LOCK_EX) -> bool:
     """Claim an open folder, unless another one has done so."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:  # a file system without locks

@@ -76,7 +76,7 @@ class BenchPlan:
             words["build"] = read_record(self.build).variant
         if self.against and comparison == "conversion":
             folders = {"model": self.model, "against": self.against}
-            words |= {name: stored(manifest.read(folder)) for name, folder in folders.items()}
+            words |= {name: stored(manifest.read(at).options) for name, at in folders.items()}
         return comparisons.sides(
             comparison,
             **words,

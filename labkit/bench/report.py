@@ -13,15 +13,16 @@ from labkit.base.errors import ResultError
 from labkit.base.show import data_url
 from labkit.bench.results import BenchResult
 from labkit.bench.rows import section
+from labkit.bench.swept import Swept
 
 
-def page(results: Sequence[BenchResult], *, allow_mixed: bool = False) -> str:
-    """A page of HTML with the tables and pictures of some results.
+def page(read: Sequence[BenchResult | Swept], *, allow_mixed: bool = False) -> str:
+    """A page of HTML with the tables and pictures of some results, and of sweeps.
 
     Parameters
     ----------
-    results
-        From `labkit.bench.results.read` or `labkit.bench.measure.run`.
+    read
+        From `labkit.bench.swept.read`, or just measured.
     allow_mixed
         Whether results of different machines may stand on one page; each machine then has a section
         of its own, and no table and no picture holds rows of two.
@@ -35,8 +36,11 @@ def page(results: Sequence[BenchResult], *, allow_mixed: bool = False) -> str:
 
     from labkit.bench.figures import forest, values
 
-    if not results:
+    if not read:
         raise ResultError("expected at least one result, received none. Measure one: labkit bench")
+    sweeps = [one for one in read if isinstance(one, Swept)]
+    results = [one for one in read if isinstance(one, BenchResult)]
+    results += [timing for one in sweeps for timing in one.timings]
     machines = list(dict.fromkeys(result.where for result in results))
     if len(machines) > 1 and not allow_mixed:
         listed = "".join(f"\n  {machine}" for machine in machines)
@@ -51,6 +55,7 @@ def page(results: Sequence[BenchResult], *, allow_mixed: bool = False) -> str:
         keep_trailing_newline=True,
     )
     filled: str = template.render(
+        sweeps=sweeps,
         results=results,
         machines=machines,
         margin=f"{100 * stats.MARGIN:g}",

@@ -39,6 +39,9 @@ COMMANDS = {
         "tune": "find the options with which a model answers fastest on this machine",
         "report": "make one HTML page of benchmark results",
     },
+    "sweeping": {
+        "sweep": "measure a table of conversions and machines, on the workers of a Dask cluster",
+    },
     "peers": {"peer": "set up, show or remove other engines to measure MNN against"},
     "building": {
         "build": "build MNN from source, with KleidiAI or without, and look into what came out",

@@ -8,16 +8,15 @@ from typing import Annotated, Any
 
 from labkit.base.errors import CheckpointError
 from labkit.cli.shared import progress, resolved, say, show
-from labkit.model.plan import BITS, BLOCKS, MEANING, ConversionPlan
+from labkit.model.plan import CHOICES, MEANING, ConversionPlan
 
 
 def _settings(name: str) -> dict[str, Any]:
     default = getattr(ConversionPlan, name)
     if default is False:
         return {"action": "store_true", "help": MEANING[name]}
-    choices = BITS if name.endswith("bits") else BLOCKS
     help_ = f"{MEANING[name]} (default {default})"
-    return {"type": int, "choices": choices, "default": default, "help": help_}
+    return {"type": int, "choices": CHOICES[name], "default": default, "help": help_}
 
 
 Choices = Annotated[Any, {f"--{name.replace('_', '-')}": _settings(name) for name in MEANING}]

@@ -45,6 +45,7 @@ PURPOSES = {
     "base": "reading and running the notebooks",
     "convert": "converting checkpoints",
     "test": "running the tests",
+    "sweep": "sweeps over many machines",
     "book": "building the lessons as a site",
 }
 KLEIDIAI = {

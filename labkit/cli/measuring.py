@@ -253,14 +253,15 @@ def report(results: Sequence[Path], *, out: Path, allow_mixed: bool = False) -> 
     Parameters
     ----------
     results : FILE
-        what labkit bench wrote
+        what labkit bench or labkit sweep wrote
     out : PAGE
         the page; must not exist yet
     allow_mixed
         results of different machines, each in a section of its own
     """
     from labkit.bench.report import page
-    from labkit.bench.results import read, require_free, write
+    from labkit.bench.results import require_free, write
+    from labkit.bench.swept import read
 
     require_free(out)
     write(out, page(list(map(read, results)), allow_mixed=allow_mixed))

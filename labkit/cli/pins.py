@@ -20,7 +20,7 @@ def read_pins(
     Returns
     -------
     dict
-        The release of each package, by group: "base", "convert", "test" and "book".
+        The release of each package, by group: "base", "convert", "test", "sweep" and "book".
     """
     if sys.version_info >= (3, 11):
         import tomllib

@@ -29,6 +29,11 @@ MEANING = {
     "vision_block": "the same for the vision tower",
     "vision_symmetric": "the same for the vision tower",
 }
+CHOICES: dict[str, tuple[Any, ...]] = {
+    name: (False, True) if "symmetric" in name else BITS if "bits" in name else BLOCKS
+    for name in MEANING
+}
+"""What each option may be."""
 OPTIONS = {
     "llm.mnn": ("weight_bits", "block_size", "symmetric"),
     "visual.mnn": ("vision_bits", "vision_block", "vision_symmetric"),
@@ -75,13 +80,7 @@ class ConversionPlan:
     vision_symmetric: bool = False
 
     def __post_init__(self) -> None:
-        allowed = {
-            "weight_bits": BITS,
-            "vision_bits": BITS,
-            "block_size": BLOCKS,
-            "vision_block": BLOCKS,
-        }
-        for name, values in allowed.items():
+        for name, values in CHOICES.items():
             if self.options[name] not in values:
                 raise ConversionError(
                     f"expected {name} to be one of {', '.join(map(str, values))}, "

@@ -237,7 +237,7 @@ def sources(on_stage: OnStage = None) -> dict[str, str | Path]:
         for folder in sorted({*places.glob("*")} - {embedded}):
             with suppress(ModelError):  # half-made, or of another labkit
                 made = manifest.read(folder)
-                found.setdefault(f"{made.source['name']}, {stored(made)}", folder)
+                found.setdefault(f"{made.source['name']}, {stored(made.options)}", folder)
     return found | {offer.hub_id: offer.hub_id for offer in hub.all_kept() if offer.converted}
 
 

@@ -6,6 +6,7 @@
 """
 
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from importlib import metadata
@@ -14,7 +15,7 @@ from typing import Any
 
 from labkit.base import files, paths
 from labkit.base.command import OnStage
-from labkit.base.errors import ModelError
+from labkit.base.errors import FolderError, ModelError
 from labkit.model import checkpoints, hub, manifest
 from labkit.model.chat import Answer, Model
 from labkit.model.checkpoints import Checkpoint
@@ -57,7 +58,8 @@ def cached(
     """A converted model of a checkpoint in the cache folder; converted once, and again when the
     checkpoint changes.
 
-    Unchecked, without parity, it has a place of its own: enough where only its time matters.
+    Unchecked will do where it is only timed, or parity is what is measured: then one that was not
+    compared has a place of its own.
 
     Raises
     ------
@@ -71,16 +73,23 @@ def cached(
         fingerprint(checkpoint.folder)[:8],
         metadata.version("mnn"),
         *(str(int(value)) for value in plan.options.values()),
-        *(() if checked else ("unchecked",)),
     )
+    if checked or not _is_whole(paths.kept("models", "-".join(name))):
+        name += () if checked else ("unchecked",)
     place = "models", "-".join(name)
     plan = replace(plan, out=paths.kept(*place))
     if not _is_whole(plan.out):  # what a class shares is never written to
         plan = replace(plan, out=paths.place("cache").joinpath(*place))
+        make = partial(convert_checked if checked else convert, plan, on_stage=on_stage)
+        if not plan.out.exists():  # another model may be made beside this one
+            with suppress(FolderError, FileExistsError):
+                with files.alone(paths.cache_dir(), shared=True):
+                    make()
+                return plan.out
         with files.alone(paths.cache_dir(), partial(_say_waiting, on_stage)):
             if not _is_whole(plan.out):  # nor has another process made it meanwhile
                 shutil.rmtree(plan.out, ignore_errors=True)
-                (convert_checked if checked else convert)(plan, on_stage=on_stage)
+                make()
     return plan.out
 
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from labkit.base import stats
 from labkit.base.data import frozen
+from labkit.base.records import from_json
+from labkit.engine.lanes import Lane
 from labkit.model.chat import Model
 from labkit.model.checkpoints import Checkpoint
-from labkit.model.manifest import Manifest
 from labkit.model.plan import BLOCKS, OPTIONS
 from labkit.proof.evaluate import Case, score_model
 from labkit.proof.heads import compare_layers
@@ -55,11 +56,18 @@ def grid(part: str) -> list[Point]:
     return [Point(part=part), *quantised]
 
 
-def stored(manifest: Manifest) -> str:
+def points(options: Mapping[str, Any]) -> list[Point]:
+    """How a conversion of these options stores the language model, and the tower."""
+    return [
+        Point(part=part, bits=bits, block=block, symmetric=symmetric)
+        for part, graph in GRAPHS.items()
+        for bits, block, symmetric in [[options[name] for name in OPTIONS[graph]]]
+    ]
+
+
+def stored(options: Mapping[str, Any]) -> str:
     """How a model's weights are stored: "int4/64 + int4/128", language model and tower."""
-    chosen = ([manifest.options[name] for name in names] for names in OPTIONS.values())
-    points = (Point(part="", bits=b, block=n, symmetric=s) for b, n, s in chosen)
-    return " + ".join(map(str, points))
+    return " + ".join(map(str, points(options)))
 
 
 @frozen
@@ -120,6 +128,17 @@ class Recorded:
     rows: tuple[Measured, ...]
 
 
+def read(path: Path) -> Recorded:
+    """What was recorded, by hand or by ``labkit sweep``.
+
+    Raises
+    ------
+    ValueError
+        If the file holds something else.
+    """
+    return from_json(Recorded, path.read_bytes())
+
+
 def frontier(rows: Sequence[Measured]) -> list[Measured]:
     """The points of one part that no other beats: none is as small and has more right, or smaller
     and has as many. From the smallest on.
@@ -151,14 +170,31 @@ def measure(
     layers
         As `labkit.arm.kleidiai.taken` counts them.
     """
-    with Model(folder) as model:
-        outcomes = score_model(model, cases).outcomes
-    rows = [row for row in compare_layers([folder], checkpoint) if row.part == point.part]
     return Measured(
         point=point,
-        bytes=(folder / f"{GRAPHS[point.part]}.weight").stat().st_size,
-        scenes=len(outcomes),
-        wrong=tuple(number for number, o in enumerate(outcomes) if not o.right),
-        moved=float(np.mean([row.moved for row in rows])),
+        bytes=weights_bytes(folder)[point.part],
+        scenes=len(cases),
+        wrong=wrong(folder, cases),
+        moved=moved(folder, checkpoint)[point.part],
         layers=layers,
     )
+
+
+def weights_bytes(folder: Path) -> dict[str, int]:
+    """The size of each part's file of weights."""
+    return {part: (folder / f"{graph}.weight").stat().st_size for part, graph in GRAPHS.items()}
+
+
+def wrong(folder: Path, cases: Sequence[Case], lane: Lane | None = None) -> tuple[int, ...]:
+    """The numbers of the cases that a converted model answers wrongly, in a lane."""
+    with Model(folder, lane=lane) as model:
+        outcomes = score_model(model, cases).outcomes
+    return tuple(number for number, o in enumerate(outcomes) if not o.right)
+
+
+def moved(folder: Path, checkpoint: Checkpoint) -> dict[str, float]:
+    """What `Measured.moved` says, of each part."""
+    rows = compare_layers([folder], checkpoint)
+    return {
+        part: float(np.mean([row.moved for row in rows if row.part == part])) for part in GRAPHS
+    }

@@ -238,10 +238,10 @@ def declared(*groups: str) -> set[str]:
     ("where", "groups"),
     [
         ("bootstrap.py", ()),
-        ("labkit", ("base", "convert")),
+        ("labkit", ("base", "convert", "sweep")),
         ("notebooks", ("base", "convert", "book")),
         ("data", ("base", "convert")),
-        ("tests", ("base", "convert", "test")),
+        ("tests", ("base", "convert", "sweep", "test")),
     ],
 )
 def test_what_is_imported_is_declared(where: str, groups: tuple[str, ...]) -> None:

@@ -50,7 +50,7 @@ def test_every_point_can_be_planned_and_has_its_own_name(part: str, mini: Checkp
 
 
 def test_how_a_model_is_stored_in_words(mini_folder: Path) -> None:
-    assert stored(manifest.read(mini_folder)) == "int4/64 + int4/128"
+    assert stored(manifest.read(mini_folder).options) == "int4/64 + int4/128"
 
 
 def test_the_frontier_leaves_out_what_is_beaten() -> None:
