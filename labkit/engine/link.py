@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from labkit.base import command, files, paths
 from labkit.base.data import frozen
 from labkit.base.errors import LaneNotReady
 from labkit.base.files import read
+from labkit.base.hardware import printed_by
 from labkit.engine import there
 
 CLIENT = "LABKIT_SSH"
@@ -266,7 +266,7 @@ def _client(link: Link, *program: str) -> tuple[str, ...]:
     options = OPTIONS | {"ControlPath": socket}
     client = (*program, *(f"-o{name}={value}" for name, value in options.items()), "-T")
     leave = [*client, "-O", "exit", link.target]
-    atexit.register(subprocess.run, leave, capture_output=True, check=False)
+    atexit.register(printed_by, leave)
     return client
 
 
