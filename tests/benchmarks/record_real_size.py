@@ -1,8 +1,8 @@
 """Measure MNN and its peers at the real size, and write data/real_size.json.
 
 Type ``python tests/benchmarks/record_real_size.py`` on a quiet machine, after ``labkit peer setup``
-of each peer; what is not converted yet is converted first. It takes about five minutes an engine, can
-be stopped at any time, and goes on from the last round that was whole. The machine's peaks are
+of each peer; what is not converted yet is converted first. It takes about five minutes an engine,
+can be stopped at any time, and goes on from the last round that was whole. The machine's peaks are
 measured before and after, and the higher ones kept.
 """
 
