@@ -81,10 +81,9 @@ def cached(
     if not _is_whole(plan.out):  # what a class shares is never written to
         plan = replace(plan, out=paths.place("cache").joinpath(*place))
         make = partial(convert_checked if checked else convert, plan, on_stage=on_stage)
-        if not plan.out.exists():  # another model may be made beside this one
-            with suppress(FolderError, FileExistsError):
-                with files.alone(paths.cache_dir(), shared=True):
-                    make()
+        with suppress(FolderError, FileExistsError), files.alone(paths.cache_dir(), shared=True):
+            if not plan.out.exists():  # others may be made beside this one
+                make()
                 return plan.out
         with files.alone(paths.cache_dir(), partial(_say_waiting, on_stage)):
             if not _is_whole(plan.out):  # nor has another process made it meanwhile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,17 @@ def test_a_name_that_is_taken_meanwhile_is_left_alone_unless_it_may_be_replaced(
         assert (out / "old").exists(), "until the new one is whole"
     assert [p.name for p in out.iterdir()] == ["new"]
     assert [p.name for p in tmp_path.iterdir()] == ["x[1]"]
+
+
+def test_many_may_share_a_folder_and_one_may_have_it_alone(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise InterruptedError
+
+    shared = partial(files.alone, tmp_path, refuse, shared=True)
+    with shared(), shared(), pytest.raises(InterruptedError), files.alone(tmp_path, refuse):
+        pass
+    with files.alone(tmp_path, refuse), pytest.raises(InterruptedError), shared():
+        pass
 
 
 def test_what_a_killed_process_set_aside_comes_back(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from labkit.base.errors import LabkitError
 from labkit.base.records import to_json
-from labkit.bench import report, results
+from labkit.bench import report, results, sweep, swept
 from labkit.engine import qemu
 from labkit.engine.client import EngineProcess
 from labkit.engine.lanes import emulated
@@ -68,6 +68,10 @@ def furnish(root: Path, model: Path, result: str) -> None:
         (root / f"picture.{kind}").write_bytes(picture(kind))
     shutil.copytree(model, root / "model")
     (root / "result.json").write_text(result)
+    points = {"weight_bits": (16, 4), "vision_bits": (16,), "measure": ("size", "score", "drift")}
+    plan = sweep.SweepPlan(**points)
+    (root / "sweep.json").write_text(to_json(swept.put_together(plan, fake_outcomes(plan))))
+    shutil.copy(REPOSITORY / "data" / "tradeoffs.toml", root / "plan.toml")
     image, ids = np.zeros((4, 4, 3), np.uint8), np.arange(5)
     (root / "frame").write_bytes(pack({"op": "ask", "stop": [1, 2], "image": image, "ids": ids}))
     (root / "checkpoint").mkdir()
@@ -96,6 +100,17 @@ def furnish(root: Path, model: Path, result: str) -> None:
     for folder in (OFFER.replace("labkit.json", "snapshots/1"), LANE.replace("/lane.json", "")):
         (root / folder).mkdir(parents=True, exist_ok=True)
         (root / folder / "a").write_text("a")
+
+
+def fake_outcomes(plan: sweep.SweepPlan) -> list[sweep.Done]:
+    both = {"language": 1, "vision": 2}
+    size = {"bytes": both, "layers": {part: {"": 3} for part in both}, "tools": {"mnn": "3"}}
+    values = {
+        "size": size,
+        "score": {"scenes": 100, "wrong": [7]},
+        "drift": {"moved": both, "departs": ""},
+    }
+    return [sweep.Done(task=t, value=values[t.measure], cpu="x") for t in sweep.tasks(plan)]
 
 
 def inspected(path: Path) -> object:
@@ -129,6 +144,11 @@ def shown(path: Path) -> object:
     return str(result), report.page([result])
 
 
+def swept_shown(path: Path) -> object:
+    found = swept.read(path)
+    return str(found), report.page([found])
+
+
 def progressed(path: Path) -> object:
     store.load()
     for aside in path.parent.glob("progress.unreadable-*"):
@@ -160,6 +180,8 @@ SUBJECTS = {
     "tokenizer.mtok": Subject(file="model/tokenizer.mtok", read=adopted.stop_tokens, head=200),
     "tokenizer.json": Subject(file="whole/tokenizer.json", read=loaded, json=True, cases=(2, 200)),
     "benchmark result": Subject(file="result.json", read=shown, json=True, cases=(10, 1000)),
+    "sweep": Subject(file="sweep.json", read=swept_shown, json=True, cases=(10, 1000)),
+    "plan of a sweep": Subject(file="plan.toml", read=sweep.read_plan, cases=(10, 1000)),
     "frame": Subject(
         file="frame",
         read=lambda path: read_frame(io.BytesIO(path.read_bytes())),
