@@ -174,7 +174,7 @@ def predict(
     for part in work:
         off, on = (kernel(device.features, part, kleidiai=on) for on in (False, True))
         if off == on:
-            same = "the same code runs on both sides"
+            same = "nothing: the same code runs on both sides"
             estimates = [Estimate(evidence="rules", low=1, high=1, assumes=same)]
         elif "SME2" in on:
             estimates = []  # neither counted nor modelled
@@ -191,7 +191,7 @@ def _estimates(
 ) -> Iterator[Estimate]:
     counted = [rung.counts[part] for rung in real_width().rungs if rung.cpu == "max"]
     ratio = counted[0].total / counted[1].total
-    words = "every instruction takes as long as every other"
+    words = "that every instruction takes as long as every other"
     yield Estimate(evidence="counts", low=ratio, high=ratio, assumes=words)
     used = [*device.used(threads)]
     cores = {MODELS[cores.core] for cores in used}
@@ -199,18 +199,18 @@ def _estimates(
         return
     off, on = (loop(kernel, part) for kernel in both)
     ratios = [off.per_mac(core) / on.per_mac(core) for core in cores]
-    words = "nothing but the hot loops, every load from the first cache"
+    words = "that nothing but the hot loops takes time, and every load hits the first cache"
     yield Estimate(evidence="static", low=min(ratios), high=max(ratios), assumes=words)
     ratios = [
         _cycles(counted[0], *reading) / _cycles(counted[1], *reading)
         for reading in product([part], cores, (False, True), (False, True))
     ]
-    words = "counted functions at the pace of their loops, the rest at that or at one a cycle"
+    words = "functions at the pace of their loops, the rest at MNN's pace or at one a cycle"
     yield Estimate(evidence="counts × static", low=min(ratios), high=max(ratios), assumes=words)
     if device.gb_s:
         memory = work.bytes / device.gb_s / 1e9
         before, after = (max(memory, work.operations / _peak(one, used)) for one in (off, on))
-        words = "all cores at their highest clock, memory as on its data sheet"
+        words = "cores at their highest clock, memory as on its data sheet, nothing else"
         yield Estimate(evidence="roof", low=before / after, high=before / after, assumes=words)
 
 

@@ -23,6 +23,7 @@ NOTEBOOKS = {
     "05_accelerated_vs_baseline": "Accelerated versus baseline",
     "06_inside_a_kleidiai_kernel": "Inside a KleidiAI kernel",
     "07_quantization_tradeoffs": "Quantisation trade-offs",
+    "08_your_own_arm_device": "Your own Arm device",
 }
 SIGNS = {"done": "✔", "begun": "◐", "open": "○"}
 

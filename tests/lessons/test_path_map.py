@@ -35,14 +35,15 @@ def test_the_path_says_where_the_learner_stands() -> None:
         "05": ("open", "0 of 3 exercises, quiz open"),
         "06": ("open", "0 of 3 exercises, quiz open"),
         "07": ("open", "0 of 3 exercises, quiz open"),
+        "08": ("open", "0 of 3 exercises, quiz open"),
     }
-    assert shown.summary == "Your path: 1 of 8 notebooks done, 3 of 23 exercises solved."
+    assert shown.summary == "Your path: 1 of 9 notebooks done, 3 of 26 exercises solved."
 
 
 def test_all_done_is_all_done() -> None:
     shown = made_map(*EXERCISES, *QUIZZES)
     assert {station.state for station in shown.stations} == {"done"}
-    assert shown.summary == "Your path: 8 of 8 notebooks done, 23 of 23 exercises solved."
+    assert shown.summary == "Your path: 9 of 9 notebooks done, 26 of 26 exercises solved."
 
 
 def test_the_path_as_picture_table_and_text() -> None:
@@ -51,7 +52,7 @@ def test_the_path_as_picture_table_and_text() -> None:
     drawing = picture(shown)
     space = "{http://www.w3.org/2000/svg}"
     assert drawing.findtext(f"{space}title") == shown.summary
-    assert len(list(drawing.iter(f"{space}circle"))) == 8
+    assert len(list(drawing.iter(f"{space}circle"))) == 9
     assert len(list(drawing.iter(f"{space}path"))) == 1, "one is half done"
     assert sum(text.text == "✔" for text in drawing.iter(f"{space}text")) == 1
     alt = re.search(r'<img alt="([^"]+)"', page)
