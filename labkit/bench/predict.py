@@ -7,6 +7,7 @@ instructions, a static model of cores, and a roof. Nothing is fitted to a result
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -54,13 +55,14 @@ class Device:
     gb_s: float | None = None
     source: str = ""
 
-    def used(self, threads: int = THREADS) -> Iterator[Cores]:
-        """The fastest cores, as many as there are threads, if each of them has a static model."""
+    def used(self) -> Iterator[Cores]:
+        """The fastest `THREADS` cores, of those that have a static model."""
+        left = THREADS
         for cores in self.cores:
-            count = min(cores.count, threads)
+            count = min(cores.count, left)
             if count and cores.core in MODELS:
-                yield Cores(count=count, core=cores.core, ghz=cores.ghz)
-            threads -= count
+                yield replace(cores, count=count)
+            left -= count
 
 
 @frozen
@@ -160,9 +162,7 @@ def kernel(features: Sequence[str], part: str, *, kleidiai: bool) -> str:
     return next((own for feature, own in OWN.items() if feature in features), "MNN, NEON")
 
 
-def predict(
-    device: Device, work: Mapping[str, Work], *, threads: int = THREADS
-) -> tuple[Prediction, ...]:
+def predict(device: Device, work: Mapping[str, Work]) -> tuple[Prediction, ...]:
     """How many times as fast each part will be with KleidiAI as without.
 
     Parameters
@@ -179,21 +179,21 @@ def predict(
         elif "SME2" in on:
             estimates = []  # neither counted nor modelled
         else:
-            estimates = [*_estimates(device, part, (off, on), work[part], threads)]
+            estimates = [*_estimates(device, part, (off, on), work[part])]
         made.append(
-            Prediction(device=device.name, part=part, kernels=(off, on), estimates=tuple(estimates))
+            Prediction(
+                device=device.name, part=part, kernels=(off, on), estimates=tuple(estimates)
+            )
         )
     return tuple(made)
 
 
-def _estimates(
-    device: Device, part: str, both: tuple[str, str], work: Work, threads: int
-) -> Iterator[Estimate]:
+def _estimates(device: Device, part: str, both: tuple[str, str], work: Work) -> Iterator[Estimate]:
     counted = [rung.counts[part] for rung in real_width().rungs if rung.cpu == "max"]
     ratio = counted[0].total / counted[1].total
     words = "that every instruction takes as long as every other"
     yield Estimate(evidence="counts", low=ratio, high=ratio, assumes=words)
-    used = [*device.used(threads)]
+    used = [*device.used()]
     cores = {MODELS[cores.core] for cores in used}
     if not cores:
         return
@@ -238,7 +238,7 @@ def _peak(loop: Loop, used: Sequence[Cores]) -> float:
     return sum(2e9 * cores.count * cores.ghz / loop.per_mac(MODELS[cores.core]) for cores in used)
 
 
-def roof(device: Device, *, threads: int = THREADS) -> Roof:
+def roof(device: Device) -> Roof:
     """The roof over MNN's own int4 kernels on a device: by the static model, and its data sheet.
 
     Raises
@@ -246,7 +246,7 @@ def roof(device: Device, *, threads: int = THREADS) -> Roof:
     ValueError
         If its cores have no static model, or the memory is not known.
     """
-    used = [*device.used(threads)]
+    used = [*device.used()]
     if not used or not device.gb_s:
         raise ValueError(f"no roof without cores that have a model, and memory: {device.name}")
     best = loop(kernel(device.features, "prefill", kleidiai=False), "prefill")
