@@ -181,9 +181,7 @@ def predict(device: Device, work: Mapping[str, Work]) -> tuple[Prediction, ...]:
         else:
             estimates = [*_estimates(device, part, (off, on), work[part])]
         made.append(
-            Prediction(
-                device=device.name, part=part, kernels=(off, on), estimates=tuple(estimates)
-            )
+            Prediction(device=device.name, part=part, kernels=(off, on), estimates=tuple(estimates))
         )
     return tuple(made)
 
