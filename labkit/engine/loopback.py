@@ -18,7 +18,7 @@ from pathlib import Path
 from labkit.base import command
 from labkit.base.errors import LaneNotReady
 from labkit.base.hardware import ARM64
-from labkit.engine import lane_setup, lanes, qemu, remote
+from labkit.engine import lane_setup, lanes, qemu, remote_setup
 from labkit.engine.lanes import Lane
 from labkit.engine.link import CLIENT
 
@@ -59,12 +59,12 @@ def device(ssh: str = "", *, on_words: Callable[[object], None] = lambda _: None
         If the device cannot be had; under ``CI`` also if this machine cannot be reached over SSH.
     """
     if ssh:
-        return remote.setup("device", ssh, on_stage=on_words)
+        return remote_setup.setup("device", ssh, on_stage=on_words)
     if platform.machine() not in ARM64:
         lane_setup.setup_emulated()
     try:
         target, python = start()
-        return remote.setup(NAME, target, python=python, on_stage=on_words)
+        return remote_setup.setup(NAME, target, python=python, on_stage=on_words)
     except LaneNotReady as error:
         if os.environ.get("CI"):
             raise
@@ -78,8 +78,8 @@ def start() -> tuple[str, str]:
     Returns
     -------
     tuple of str
-        The name by which this process reaches it, and its Python: what `labkit.engine.remote.setup`
-        wants.
+        The name by which this process reaches it, and its Python, as
+        `labkit.engine.remote_setup.setup` wants them.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def start() -> tuple[str, str]:
         )
     if os.geteuid() == 0:  # root's server wants it, and makes it only as a service
         Path("/run/sshd").mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="labkit-loopback-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"labkit-loopback-{os.getpid()}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for key in ("host", "user"):
         command.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)])
@@ -111,7 +111,7 @@ def start() -> tuple[str, str]:
     for file, text in texts.items():
         (folder / file).write_text(text.format(**words), encoding="utf-8")
     (folder / "python").chmod(0o755)
-    atexit.register(remote.remove, NAME, forget=True)
+    atexit.register(remote_setup.remove, NAME, forget=True)
     os.environ[CLIENT] = f"ssh -F {folder / 'client'}"
     return NAME, str(folder / "python")
 
@@ -123,5 +123,7 @@ def _python() -> str:
     qemu.system()
     argv, env = qemu.python(qemu.folder(), "max")
     site = env.pop("PYTHONPATH").split(os.pathsep)[0]
+    del env["PYTHONDONTWRITEBYTECODE"]  # it starts faster from what it compiled before
     words = shlex.join(["env", *(f"{name}={value}" for name, value in env.items())])
-    return f'#!/bin/sh\nexec {words} PYTHONPATH="$PYTHONPATH:{site}" {shlex.join(argv)} "$@"\n'
+    words += f' PYTHONPYCACHEPREFIX="$(dirname "$0")/compiled" PYTHONPATH="$PYTHONPATH:{site}"'
+    return f'#!/bin/sh\nexec {words} {shlex.join(argv)} "$@"\n'
