@@ -23,7 +23,7 @@ from labkit.base.errors import CheckpointError, ResultError
 from labkit.base.records import from_json, to_json
 from labkit.bench import measure
 from labkit.bench.plan import BenchPlan, require_timed
-from labkit.engine import lanes
+from labkit.engine import known
 from labkit.engine.client import EngineProcess
 from labkit.model import checkpoints, manifest, tuned
 from labkit.model.checkpoints import Checkpoint
@@ -107,8 +107,8 @@ def read_plan(path: Path) -> SweepPlan:
             f"expected the plan of a sweep in {path}, got: {error}. labkit sweep --help shows one"
         ) from error
     if unknown:
-        known = ", ".join(vars(plan))
-        raise ResultError(f"expected among {known}, received {min(unknown)!r} in {path}")
+        names = ", ".join(vars(plan))
+        raise ResultError(f"expected among {names}, received {min(unknown)!r} in {path}")
     return plan
 
 
@@ -194,7 +194,7 @@ def tasks(plan: SweepPlan, labels: Sequence[str] = ()) -> list[Task]:
         if what == "score":
             abouts = [{"first": first, "last": last} for first, last in rounds]
         elif what == "time":
-            require_timed(lanes.lane(places[machine]["lane"]))
+            require_timed(known.lane(places[machine]["lane"]))
             abouts = [{"against": against, "pairs": plan.pairs}] * (cell != against)
         for about in abouts:
             task = Task(
@@ -213,7 +213,7 @@ def tasks(plan: SweepPlan, labels: Sequence[str] = ()) -> list[Task]:
 def _place(machine: str, labels: Sequence[str]) -> dict[str, str]:
     if machine in labels:
         return {"lane": "native", "label": machine}
-    return {"lane": lanes.lane(machine).name}
+    return {"lane": known.lane(machine).name}
 
 
 def memory_bytes(plan: SweepPlan) -> int:
@@ -266,7 +266,7 @@ def _measured(task: Task, folder: Path, checkpoint: Checkpoint) -> dict[str, Any
         return {"bytes": tradeoffs.weights_bytes(folder), "layers": layers, "tools": tools}
     if task.measure == "score":
         first, last = task.about["first"], task.about["last"]
-        wrong = tradeoffs.wrong(folder, held_out_cases(last)[first:], lanes.lane(task.lane))
+        wrong = tradeoffs.wrong(folder, held_out_cases(last)[first:], known.lane(task.lane))
         return {"wrong": [first + number for number in wrong], "scenes": last - first}
     if task.measure == "drift":
         departs = parity.compare(folder, checkpoint).first_departure or ""
@@ -282,7 +282,7 @@ def _timed(task: Task, folder: Path, against: Path) -> dict[str, Any]:
         comparisons=("conversion",),
         parts=TIMED,
         pairs=task.about["pairs"],
-        lane=lanes.lane(task.lane),
+        lane=known.lane(task.lane),
         **{name: usual[name] for name in ("threads", "precision", "memory")},
     )
     return from_json(dict[str, Any], to_json(measure.run(plan)))

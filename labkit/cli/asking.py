@@ -44,11 +44,11 @@ def ask(
     -----
     The embedded model is converted at first use.
     """
-    from labkit.engine import lanes
+    from labkit.engine import known
     from labkit.model.waiting import Waiting
     from labkit.proof.ready import open_model
 
-    place = lanes.lane(lane)
+    place = known.lane(lane)
     options = {"threads": threads, "max_pixels": max_pixels, "lane": place}
     with (
         open_model(model, on_stage=say, **options) as opened,

@@ -103,7 +103,7 @@ def demo(
     from labkit.base import paths
     from labkit.bench import builds, results
     from labkit.bench.demos import demos
-    from labkit.engine import lanes
+    from labkit.engine import known, lanes
     from labkit.proof.ready import folder_of
 
     first, second = map(read_record, (baseline, candidate))
@@ -120,7 +120,7 @@ def demo(
         return
     if out:
         results.require_free(out)
-    place = lanes.lane(lane, worker=False)
+    place = known.lane(lane, worker=False)
     with progress("pairs") as on_step:
         result = demos(first, second, *asked, lane=place, pairs=pairs, on_step=on_step)
     print(result, results.save(result, out), sep="\n")

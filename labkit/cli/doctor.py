@@ -23,7 +23,7 @@ from labkit.building import plans
 from labkit.building.host import Host, look
 from labkit.cli.pins import installed_version, read_pins
 from labkit.cli.shared import show
-from labkit.engine import lanes
+from labkit.engine import known, lanes
 from labkit.model import checkpoints
 
 Status = Literal["ok", "warning", "problem", "info"]
@@ -262,7 +262,7 @@ def examine() -> Report:
     checks += [
         check_mnn(hardware.printed_by([sys.executable, "-c", load])),
         *check_machine(machine),
-        *check_lanes(machine, lanes.status()),
+        *check_lanes(machine, known.status()),
         check_builds(look(machine)),
         check_checkpoint(),
         *check_class(),

@@ -70,7 +70,7 @@ def bench(
     from labkit.bench import results, rounds
     from labkit.bench.measure import run
     from labkit.bench.plan import BenchPlan, default_comparisons, require_timed
-    from labkit.engine import lanes
+    from labkit.engine import known, lanes
     from labkit.engine.mnn_llm import MORE
     from labkit.model import manifest, tuned
     from labkit.proof.ready import folder_of
@@ -86,7 +86,7 @@ def bench(
             )
         _count(model, parts, size, out, json)
         return
-    place = lanes.Lane(name=lane) if lane == "emulated" else lanes.lane(lane)
+    place = lanes.Lane(name=lane) if lane == "emulated" else known.lane(lane)
     require_timed(place)
     folder = folder_of(model, on_stage=say)
     about = manifest.read(folder)

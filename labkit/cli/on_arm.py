@@ -6,7 +6,7 @@ from typing import Annotated
 from labkit.base.errors import LabkitError
 from labkit.base.show import Table
 from labkit.cli.shared import Level, say, show
-from labkit.engine import lane_setup, lanes, phone, remote_setup
+from labkit.engine import known, lane_setup, lanes, phone, remote_setup
 
 
 def lane(
@@ -61,7 +61,7 @@ def lane(
         else:
             freed = remote_setup.remove(name, forget=forget)
         say(f"freed {freed:,} bytes")
-    rows = lanes.status(None if action == "remove" else name)
+    rows = known.status(None if action == "remove" else name)
     cells = [
         (
             row.name,
@@ -107,7 +107,7 @@ def kleidiai(
 
     report = examine(
         folder_of(model, on_stage=say),
-        lanes.lane(lane, cpu, build),
+        known.lane(lane, cpu, build),
         hint=not off,
         memory=memory,
         precision=precision,

@@ -2,7 +2,7 @@
 
 Every lane runs the same worker and speaks the same protocol over pipes; a lane says which
 command starts it, what files are called there, and what machine that is. Those on other machines
-are `labkit.engine.remote`.
+are `labkit.engine.remote` and `phone`; by name all of them are in `known`.
 
 The emulated lane is an AArch64 Linux process under QEMU's user-mode emulation
 (`labkit.engine.qemu`). It runs the real kernels and says nothing about seconds.
@@ -14,11 +14,10 @@ import re
 import sys
 import sysconfig
 from collections.abc import Sequence
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from labkit.base import command, hardware, paths
+from labkit.base import command, hardware
 from labkit.base.command import Finished
 from labkit.base.data import frozen
 from labkit.base.errors import LaneNotReady
@@ -27,7 +26,6 @@ from labkit.engine import qemu, there
 
 CPUS = {"cortex-a53": "NEON", "cortex-a76": "NEON, dotprod", "max": "NEON, dotprod, i8mm"}
 """The ladder of emulated CPUs, and what each has."""
-KNOWN = "To see them, type: labkit lane status"
 WORKER = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 """Of a worker's environment; unbuffered, what MNN prints is in the log when a reply comes."""
 FEATURES = {"i8sdot": "dotprod", "fp16": "fp16", "i8mm": "i8mm", "sve2": "sve2", "sme2": "sme2"}
@@ -217,31 +215,6 @@ def emulated(cpu: str = "max") -> Lane:
     return Lane(name="emulated", cpu=cpu)
 
 
-def lane(
-    name: str, cpu: str | None = None, build: Path | None = None, *, worker: bool = True
-) -> Lane:
-    """A lane by its name; a build as in `native`, and ``worker`` if one has to run there."""
-    from labkit.engine import phone, remote
-
-    if name == "native" and cpu is None:
-        return native(build)
-    if name == "emulated" and build is None:
-        return emulated(cpu or "max")
-    if name in remote.names() and cpu is None and build is None:
-        return remote.lane(name)
-    if name in phone.names() and cpu is None and build is None:
-        known = phone.lane(name)
-        if worker:
-            known.worker_command()
-        return known
-    others = ", ".join(remote.names() + phone.names()) or "none so far"
-    raise LaneNotReady(
-        "expected the lane 'native' (without a CPU) or 'emulated' (without a build), or another "
-        f"machine or phone that was set up ({others}), received {name!r} with CPU {cpu!r} and "
-        f"build {build}. {KNOWN}"
-    )
-
-
 def parse_features(log: str) -> tuple[str, ...] | None:
     """CPU features as MNN sees them, from what it prints when it is loaded; None if it has not.
 
@@ -252,32 +225,3 @@ def parse_features(log: str) -> tuple[str, ...] | None:
         has = re.findall(r"(\w+): ?1", line[1])
         return tuple(ours for theirs, ours in FEATURES.items() if theirs in has)
     return None
-
-
-def status(name: str | None = None) -> tuple[Status, ...]:
-    """The lanes, or one of them, as they stand; changes nothing. Another machine is asked."""
-    from labkit.engine import phone, remote
-
-    here = f"{platform.system()} {platform.machine()}, MNN {metadata.version('MNN')}"
-    size, works, todo = paths.size_bytes(qemu.folder()), True, ""
-    try:
-        system = qemu.system()
-        state = f"Python {system.python}, MNN {system.mnn}, {system.qemu}"
-    except LaneNotReady as error:
-        works, (state, _, todo) = False, str(error).partition(". ")
-    rows = (
-        Status(name="native", works=True, found=here),
-        Status(
-            name="emulated",
-            works=works,
-            found=state,
-            todo=todo.removeprefix("Type: "),
-            bytes=size,
-        ),
-        *remote.status(name),
-        *phone.status(),
-    )
-    named = tuple(row for row in rows if name in {None, row.name})
-    if not named:
-        raise LaneNotReady(f"expected a lane of those that there are, received {name!r}. {KNOWN}")
-    return named

@@ -23,7 +23,7 @@ from labkit.bench import results
 from labkit.bench.demos import demos
 from labkit.building import llm_demo
 from labkit.building.record import RECORD, BuildRecord, Product
-from labkit.engine import adb, lanes
+from labkit.engine import adb, known
 from labkit.engine import phone as phones
 from labkit.engine.client import EngineProcess
 from labkit.engine.phone import PhoneLane
@@ -235,11 +235,11 @@ def test_a_warm_phone_makes_its_result_doubtful(
 
 
 def test_the_lane_says_what_the_phone_is(phone: Phone, lane: PhoneLane) -> None:
-    assert lanes.lane("phone", worker=False) == lane
+    assert known.lane("phone", worker=False) == lane
     with pytest.raises(LaneNotReady, match=r"is a phone: it has no Python"):
-        lanes.lane("phone")
+        known.lane("phone")
     assert phones.names() == ["phone"]
-    status = lanes.status()[-1]
+    status = known.status()[-1]
     assert (status.name, status.works) == ("phone", True)
     assert "Cortex-A715, on core 1 by taskset: asimd, fp16, dotprod; Android 14" in status.found
     assert status.found.endswith("7.6 GiB, 32 °C")
@@ -247,7 +247,7 @@ def test_the_lane_says_what_the_phone_is(phone: Phone, lane: PhoneLane) -> None:
     with pytest.raises(LaneNotReady, match=r"is a phone: it has no Python.*labkit demo BASELINE"):
         EngineProcess(lane)
     phone.unplug()
-    status = lanes.status()[-1]
+    status = known.status()[-1]
     assert (status.name, status.works) == ("phone", False)
     assert "Turn on USB debugging" in status.found
     with pytest.raises(LaneNotReady, match=r"(?s)adb finds none.*labkit lane remove phone --forge"):

@@ -24,7 +24,7 @@ from labkit.building import llm_demo, plans, running
 from labkit.building.plans import BuildPlan
 from labkit.building.record import LOG, RECORD, BuildRecord, Product, architecture, read_record
 from labkit.building.sources import PINNED
-from labkit.engine import lanes
+from labkit.engine import known, lanes
 
 OPTIONS = """
     MNN_BUILD_LLM MNN_BUILD_LLM_OMNI MNN_LOW_MEMORY MNN_SUPPORT_TRANSFORMER_FUSE
@@ -364,7 +364,7 @@ def test_a_lane_takes_a_build_with_a_python_module(tmp_path: Path, mini_folder: 
     ):
         lanes.native(tmp_path)
     with pytest.raises(LaneNotReady, match=r"'emulated' .without a build."):
-        lanes.lane("emulated", build=tmp_path)
+        known.lane("emulated", build=tmp_path)
     with pytest.raises(ResultError, match="Name it with --build DIR"):
         BenchPlan(model=mini_folder, comparisons=("build",))
     stock = lanes.native().library

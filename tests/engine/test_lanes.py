@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from labkit.base.errors import LaneNotReady
-from labkit.engine import lanes
+from labkit.engine import known, lanes
 from labkit.engine.client import EngineProcess
 from labkit.engine.lane_setup import remove_emulated, setup_emulated
 from labkit.engine.lanes import CPUS, Lane, parse_features
@@ -88,13 +88,13 @@ def test_what_may_be_timed_and_how_lanes_are_called() -> None:
     assert not Lane(name="emulated", cpu="max").may_be_timed
     assert Lane(name="emulated", cpu="cortex-a76").label == "emulated, cortex-a76 (NEON, dotprod)"
     assert lanes.native().label == f"native, {platform.machine()}"
-    assert lanes.lane("native") == lanes.native()
+    assert known.lane("native") == lanes.native()
 
 
 @pytest.mark.parametrize(("name", "cpu"), [("remote", None), ("native", "max"), ("", None)])
 def test_a_lane_that_does_not_exist(name: str, cpu: str | None) -> None:
     with pytest.raises(LaneNotReady, match="expected the lane 'native'"):
-        lanes.lane(name, cpu)
+        known.lane(name, cpu)
 
 
 def test_a_cpu_that_is_not_on_the_ladder(machine: Path) -> None:
@@ -115,7 +115,7 @@ def test_no_qemu(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for attempt in (lanes.emulated, setup_emulated):
         with pytest.raises(LaneNotReady, match="sudo apt-get install qemu-user"):
             attempt()
-    row = lanes.status()[1]
+    row = known.status()[1]
     assert (row.works, row.todo) == (False, "sudo apt-get install qemu-user")
 
 
@@ -138,7 +138,7 @@ def test_damage_is_seen_and_named(machine: Path, tmp_path: Path) -> None:
     folder = lane_folder(tmp_path / "home", {"library.so": 5})
     about = (folder / "lane.json").read_text()
     assert lanes.emulated("max").cpu == "max"
-    assert lanes.status()[1].works
+    assert known.status()[1].works
     (folder / "library.so").write_bytes(b"123")
     with pytest.raises(LaneNotReady, match=r"damaged.*labkit lane setup emulated"):
         lanes.emulated()
@@ -232,7 +232,7 @@ def test_the_lane_is_mended_after_damage(emulated_lane: Lane) -> None:
     assert numbers == [1, 2, 3, 4, 5]
     assert setup_emulated(on_stage=lambda stage: numbers.append(stage.number)) == emulated_lane
     assert len(numbers) == 5, "a lane that stands is left alone"
-    row = lanes.status()[1]
+    row = known.status()[1]
     assert row.works
     assert row.bytes > 50_000_000
     assert row.found.startswith("Python 3.")

@@ -17,7 +17,7 @@ from labkit.base.errors import EngineCrashed, LaneNotReady, ResultError
 from labkit.base.records import to_json
 from labkit.bench.measure import run
 from labkit.bench.plan import BenchPlan, require_timed
-from labkit.engine import lanes, remote
+from labkit.engine import known, lanes, remote
 from labkit.engine.lanes import Lane
 from labkit.engine.link import Link, link
 from labkit.engine.remote import RemoteLane
@@ -88,7 +88,7 @@ def files(folder: Path, size: int, count: int = 3) -> dict[str, Path]:
 def test_a_board_answers_as_this_machine_does(board: RemoteLane, mini_folder: Path) -> None:
     assert board.machine["machine"] == "aarch64"
     assert {"dotprod", "i8mm"} <= {*(board.features or ())}
-    assert lanes.lane("board") == board
+    assert known.lane("board") == board
     with open_model(mini_folder, lane=board, threads=1) as there:
         assert there.ask(SCENE, ASKED, max_new_tokens=3).text == "A cat."
 
@@ -99,7 +99,7 @@ def test_seconds_of_a_python_under_emulation_are_not_believed(board: RemoteLane)
     assert board.label == "board, aarch64 under emulation, over SSH"
     with pytest.raises(ResultError, match="received board, aarch64 under emulation"):
         require_timed(board)
-    (row,) = lanes.status("board")
+    (row,) = known.status("board")
     assert row.works
     assert re.search(r"aarch64 under emulation, \d+ cores, MNN sees dotprod, .* GiB, ", row.found)
 
@@ -143,7 +143,7 @@ def test_only_published_mnn_runs_there(plain: tuple[RemoteLane, int], tmp_path: 
         with pytest.raises(LaneNotReady, match="run on this machine only"):
             other.worker_command()
     with pytest.raises(LaneNotReady, match="received 'plain' with CPU 'max'"):
-        lanes.lane("plain", "max")
+        known.lane("plain", "max")
 
 
 @pytest.mark.slow
@@ -322,7 +322,7 @@ def test_a_clock_that_is_off_is_told(
     behind = "import time; now = time.time; time.time = lambda: now() - 7200"
     late = replace(lane.link, python=sshd.bare("late", behind))
     monkeypatch.setattr(remote, "lane", lambda _: replace(lane, link=late))
-    assert "its clock is 120 minutes behind" in lanes.status("plain")[0].todo
+    assert "its clock is 120 minutes behind" in known.status("plain")[0].todo
 
 
 def test_a_machine_that_is_gone_can_be_forgotten(plain: tuple[RemoteLane, int]) -> None:
@@ -330,7 +330,7 @@ def test_a_machine_that_is_gone_can_be_forgotten(plain: tuple[RemoteLane, int]) 
     folder = remote.folder("gone")
     folder.mkdir()
     (folder / "lane.json").write_text(to_json(gone))
-    (row,) = lanes.status("gone")
+    (row,) = known.status("gone")
     assert not row.works
     assert "refuses connections" in row.found
     with pytest.raises(LaneNotReady, match="labkit lane remove gone --forget"):
@@ -343,4 +343,4 @@ def test_removed_there_nothing_is_left(sshd: Loopback, plain: tuple[RemoteLane, 
     assert remove("plain") > 50e6
     assert not list(sshd.there.rglob("*.py"))
     with pytest.raises(LaneNotReady, match="received 'plain'"):
-        lanes.lane("plain")
+        known.lane("plain")
