@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from labkit.base.data import frozen
 from labkit.base.stats import wilson
@@ -61,17 +62,17 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 def gather(features: Features, scenes: Sequence[Scene]) -> list[np.ndarray]:
     """The features of each scene: (n_visual_tokens, d_model) float32."""
-    return [features(render(scene)) for scene in scenes]
+    # Matrices this small are slower on many threads, and far slower on a busy machine.
+    with threadpool_limits(1):
+        return [features(render(scene)) for scene in scenes]
 
 
 def _fitted(features: np.ndarray, kinds: np.ndarray) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
 
-    # Matrices this small are slower on many threads, and far slower on a busy machine.
-    with threadpool_limits(1):
+    with threadpool_limits(1):  # as in `gather`
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=300))
         return model.fit(features, kinds)
 
