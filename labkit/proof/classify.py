@@ -5,15 +5,19 @@ features are pooled visual tokens, and the classifier is a linear one (logistic 
 on pictures of one emoji each. What it gets right was there to be read with one matrix product.
 """
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import field, replace
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
+from labkit.base import files, paths
 from labkit.base.data import frozen
 from labkit.base.stats import wilson
 from labkit.proof.heads import inside, tokens_of
@@ -60,11 +64,41 @@ def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(cells, np.float32).reshape(1, -1) / 255
 
 
-def gather(features: Features, scenes: Sequence[Scene]) -> list[np.ndarray]:
-    """The features of each scene: (n_visual_tokens, d_model) float32."""
+def gather(features: Features, scenes: Sequence[Scene], *, of: object = None) -> list[np.ndarray]:
+    """The features of each scene: (n_visual_tokens, d_model) float32.
+
+    Parameters
+    ----------
+    features
+        Computes those of one picture.
+    scenes
+        The pictures.
+    of
+        What else the features depend on, such as the contents of a model's files. If it is given,
+        they are computed once and kept.
+    """
+    place = "features", f"{paths.named(of, scenes)}.npz"
+    if of is not None and (kept := _read(paths.kept(*place))):
+        return kept
     # Matrices this small are slower on many threads, and far slower on a busy machine.
     with threadpool_limits(1):
-        return [features(render(scene)) for scene in scenes]
+        computed = [features(render(scene)) for scene in scenes]
+    if of is not None:
+        file, ends = io.BytesIO(), np.cumsum([len(one) for one in computed])
+        np.savez(file, rows=np.concatenate(computed), ends=ends)
+        path = paths.cache_dir().joinpath(*place)
+        path.parent.mkdir(exist_ok=True)
+        files.write(path, file.getvalue())
+    return computed
+
+
+def _read(path: Path) -> list[np.ndarray]:
+    """Features that were kept; none if they were not, or are damaged."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            return np.split(kept["rows"], kept["ends"][:-1])
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return []
 
 
 def _fitted(features: np.ndarray, kinds: np.ndarray) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,3 +82,32 @@ def test_tokens_are_painted_where_the_objects_are(
     assert right / total > max(0.75, background / total), "better than calling all of it background"
     painted = probe.paint(tokens[0], scenes[0].height // 28, scenes[0].width // 28)
     assert painted.shape == (scenes[0].height // 28, scenes[0].width // 28)
+
+
+def test_features_are_kept_for_what_they_depend_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    seen: list[object] = []
+
+    def features(image: Any) -> np.ndarray:
+        seen.append(image)
+        return np.full((len(seen), 3), len(seen), np.float32)
+
+    some = TRAIN[:3]
+    first = gather(features, some, of="one model")
+    again = gather(features, some, of="one model")
+    assert len(seen) == 3, "computed once"
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    gather(features, some, of="another model")
+    gather(features, some[:2], of="one model")
+    assert len(seen) == 8, "of another model, and of other scenes, they are others"
+    gather(features, some)
+    assert len(seen) == 11, "of what nobody named nothing is kept"
+
+    for file in (tmp_path / "cache" / "features").iterdir():
+        file.write_bytes(file.read_bytes()[:-40])
+    repaired = gather(features, some, of="one model")
+    assert len(seen) == 14, "damaged ones are computed again"
+    np.testing.assert_array_equal(gather(features, some, of="one model")[2], repaired[2])
