@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
-from labkit.base import files, hardware, paths
+from labkit.base import files, hardware
 from labkit.base.command import Finished, OnStage, Stages
 from labkit.base.data import frozen
 from labkit.base.errors import LaneNotReady
 from labkit.base.hardware import Machine, Reading
 from labkit.base.records import from_json, to_json
-from labkit.engine import adb
+from labkit.engine import adb, remote
 from labkit.engine.lanes import Lane, Status
 
 ABI = "arm64-v8a"
@@ -119,7 +119,10 @@ class PhoneLane(Lane):
 
     def describe(self) -> Machine:
         """The phone, and which of its cores are used."""
-        machine = self.look().machine
+        return self.used(self.look().machine)
+
+    def used(self, machine: Machine) -> Machine:
+        """The part of the phone that programs run on."""
         cores = f"core {', '.join(map(str, self.big))} by taskset" if self.big else "any core"
         used = len(self.big) or machine.logical_cores
         return replace(machine, cpu=f"{machine.cpu}, on {cores}", logical_cores=used)
@@ -183,8 +186,6 @@ def setup(name: str, serial: str = "", on_stage: OnStage = None) -> PhoneLane:
     CommandFailed
         If nothing runs there.
     """
-    from labkit.engine import remote
-
     if name in {"native", "emulated", *remote.names()} or not remote.NAME.fullmatch(name):
         raise LaneNotReady(
             f"expected a name of small letters, digits and hyphens that no lane has, received "
@@ -212,12 +213,12 @@ def setup(name: str, serial: str = "", on_stage: OnStage = None) -> PhoneLane:
 
 
 def _record(name: str) -> Path:
-    return paths.place("cache") / "lanes" / name / RECORD
+    return remote.folder(name) / RECORD
 
 
 def names() -> list[str]:
     """The phones that were set up."""
-    return sorted(file.parent.name for file in (paths.place("cache") / "lanes").glob(f"*/{RECORD}"))
+    return sorted(file.parent.name for file in remote.folder("").glob(f"*/{RECORD}"))
 
 
 def lane(name: str) -> PhoneLane:
@@ -260,12 +261,13 @@ def status() -> tuple[Status, ...]:
 def _status(name: str) -> Status:
     try:
         known = lane(name)
-        m, reading, held = known.describe(), known.reading(), known.look().held_bytes
+        phone, reading = known.look(), known.reading()
     except LaneNotReady as error:
         return Status(name=name, works=False, found=str(error))
+    m = known.used(phone.machine)
     found = (
         f"{m.cpu}: {', '.join(m.instruction_sets or ())}; {m.system}, "
         f"{(m.memory_total_bytes or 0) / 2**30:.1f} GiB, {reading.celsius or 0:.0f} °C"
         f"{', slowed down by warmth' if reading.throttled else ''}"
     )
-    return Status(name=name, works=True, found=found, bytes=held)
+    return Status(name=name, works=True, found=found, bytes=phone.held_bytes)
