@@ -4,19 +4,22 @@ Each ends in `finish`: a picture with its words.
 """
 
 import io
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.text import Text
 
 from labkit.base.show import Picture
 
-CYCLE = [plt.get_cmap("viridis")(v) for v in (0.12, 0.42, 0.68, 0.9)]
+CYCLE = [colormaps["viridis"](v) for v in (0.12, 0.42, 0.68, 0.9)]
+POWER = r"$\mathdefault{"  # how matplotlib begins the number of a logarithmic axis
 
 
 def subplots(
@@ -24,13 +27,16 @@ def subplots(
 ) -> tuple[Figure, Any]:
     """A figure and its axes, as ``plt.subplots``; nothing overlaps, no box around the axes.
 
+    It belongs to nobody else: no pyplot keeps it when drawing it fails.
+
     Parameters
     ----------
     size
         Width and height of the figure in inches.
     """
-    with plt.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
-        return plt.subplots(rows, cols, figsize=size, layout="constrained", **options)
+    figure = Figure(figsize=size, layout="constrained")
+    with rc_context({"axes.spines.top": False, "axes.spines.right": False}):
+        return figure, figure.subplots(rows, cols, **options)
 
 
 def image(axis: Axes, pixels: np.ndarray, *, title: str = "", **options: Any) -> AxesImage:
@@ -166,8 +172,13 @@ def legend_below(figure: Figure, axis: Axes, cols: int) -> None:
 
 
 def finish(figure: Figure, alt: str) -> Picture:
-    """Draw a figure to PNG and close it."""
+    """Draw a figure to PNG: a label's dollars stay dollars, its unknown letters are boxes."""
+    for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
+        axis.get_ticklabels(which="both")  # has them written
+    for text in figure.findobj(Text):
+        text.set_parse_math(text.get_text().startswith(POWER))
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", facecolor="white")
-    plt.close(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", facecolor="white")
     return Picture(buffer.getvalue(), alt)

@@ -5,8 +5,8 @@ Each figure carries its text, made from its numbers.
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import colormaps
 
 from labkit.base.draw import finish, subplots, table
 from labkit.base.show import Picture
@@ -72,7 +72,7 @@ def rollout(look: Look, query: int) -> Picture:
 def head_numbers(look: Look) -> Picture:
     """Entropy and distance of every head, mean over queries."""
     figure, axis = subplots(size=(6.4, 3.8))
-    colours, ranges = plt.get_cmap("viridis"), []
+    colours, ranges = colormaps["viridis"], []
     for number, (layer, pattern) in enumerate(zip(look.q, look.patterns(), strict=True)):
         spread, far = attention_entropy(pattern), attention_distance(pattern, *look.grid)
         marker, colour = "os^DvP*X"[number % 8], colours(number / max(len(look.q), 2))

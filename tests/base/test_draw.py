@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
+from matplotlib.text import Text
 
 from labkit.base import draw
 
@@ -16,7 +18,8 @@ def test_axes_are_open_and_images_framed() -> None:
     assert (axes[1].get_title(), list(axes[1].get_xticks())) == ("dark", [])
     _, axis = plt.subplots()
     assert axis.spines["top"].get_visible(), "other people's figures are as they were"
-    plt.close("all")
+    plt.close()
+    assert not plt.get_fignums(), "nobody else keeps our figures"
     assert figure.get_size_inches().tolist() == [4, 2]
 
 
@@ -30,7 +33,6 @@ def test_tiles_stand_in_rows_under_their_titles() -> None:
     assert boxes[3].x0 == boxes[0].x0
     unused = [axis for axis in figure.axes if axis not in axes]
     assert [axis.axison for axis in unused] == [False]
-    plt.close("all")
 
 
 def test_a_grid_of_patches_and_visual_tokens() -> None:
@@ -43,7 +45,6 @@ def test_a_grid_of_patches_and_visual_tokens() -> None:
     assert ruled == [(3, 0.3), (5, 0.3), (2, 1), (3, 1)]
     ends = axis.collections[0].get_segments()[-1]
     assert ends.tolist() == [[-0.5, 27.5], [55.5, 27.5]]
-    plt.close("all")
 
 
 def test_numbers_in_cells_can_be_read_on_their_ground() -> None:
@@ -53,15 +54,24 @@ def test_numbers_in_cells_can_be_read_on_their_ground() -> None:
     assert written == [("10%", "white", (0, 0)), ("90%", "black", (1, 0))]
     assert [label.get_text() for label in axis.get_xticklabels()] == ["H0", "H1"]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["L0"]
-    plt.close("all")
 
 
-def test_a_finished_figure_is_closed() -> None:
+def test_a_finished_figure_is_a_picture_with_its_words() -> None:
     figure, _ = draw.subplots(size=(2, 1))
     finished = draw.finish(figure, "Nothing.")
     assert finished.png.startswith(b"\x89PNG")
     assert repr(finished) == "[figure: Nothing.]"
-    assert not plt.fignum_exists(figure.number)
+
+
+@pytest.mark.parametrize("word", ["\x1f", "中文", r"$\unknown$", "a $5 or a $6 one"])
+def test_every_word_can_be_drawn_as_it_is(word: str) -> None:
+    figure, axis = draw.subplots(size=(2, 1))
+    axis.set(yscale="log", ylim=(1, 1000), title=word)
+    axis.set_xticks([0], [word])
+    draw.finish(figure, word)
+    ways = {text.get_text(): text.get_parse_math() for text in figure.findobj(Text)}
+    assert ways[word] is False
+    assert [text for text, math in ways.items() if math and "10^{3}" in text]
 
 
 def test_stacked_bars_lie_one_behind_the_other_with_their_totals() -> None:
@@ -73,4 +83,3 @@ def test_stacked_bars_lie_one_behind_the_other_with_their_totals() -> None:
     assert [label.get_text() for label in axis.get_yticklabels()] == ["up", "down"]
     bottom, top = axis.get_ylim()
     assert bottom > top, "the first bar lies on top"
-    plt.close("all")

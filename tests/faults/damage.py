@@ -13,7 +13,22 @@ EXTREMES = (0, 1, -1, 2**31 - 1, 2**31, 2**32 - 1, 2**53 + 1, 2**63 - 1, 2**63, 
 ODD: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from(EXTREMES),
     st.sampled_from(
-        [None, True, "", "x", "../../x", "\0", "\ud800", "é" * 999, [], {}, [[]], [{}]]
+        [
+            None,
+            True,
+            "",
+            "x",
+            "../../x",
+            "\0",
+            "\ud800",
+            "\x1f",
+            r"$\x$",
+            "é" * 999,
+            [],
+            {},
+            [[]],
+            [{}],
+        ]
     ),
     st.sampled_from([float("nan"), float("inf"), -0.0, 1e308]),
     st.integers(),
