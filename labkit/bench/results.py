@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from labkit import __version__
 from labkit.base import files, paths
@@ -23,6 +23,28 @@ SCHEMA = 1
 AGAIN = "Measure again: labkit bench"
 
 
+class Measured(TypedDict):
+    """The model that was measured."""
+
+    name: str
+    parameters: int
+    bytes: int
+    options: dict[str, int | bool]
+
+
+class Machine(TypedDict):
+    """The machine that it was measured on, as `labkit.base.hardware.Machine` has it."""
+
+    system: str
+    release: str
+    architecture: str
+    cpu: str | None
+    instruction_sets: list[str] | None
+    logical_cores: int | None
+    physical_cores: int | None
+    memory_total_bytes: int | None
+
+
 @frozen
 class BenchResult:
     """Everything that one run found, as a file keeps it; no folder of the machine is in it.
@@ -31,10 +53,10 @@ class BenchResult:
     """
 
     created: str
-    machine: dict[str, Any]
+    machine: Machine
     lane: str
     versions: dict[str, str]
-    model: dict[str, Any]
+    model: Measured
     plan: dict[str, Any]
     rows: tuple[Comparison, ...]
     schema: int = SCHEMA
@@ -139,11 +161,10 @@ def result(
     versions: dict[str, str],
 ) -> BenchResult:
     """What was measured on a model, with the machine and the date, as it will be read again."""
-    machine = dict(vars(lane.describe()))
-    del machine["memory_available_bytes"], machine["disk_free_bytes"]
+    machine = vars(lane.describe())
     made = BenchResult(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        machine=machine,
+        machine=cast("Machine", {name: machine[name] for name in Machine.__annotations__}),
         lane=lane.name,
         versions={"labkit": __version__, "python": platform.python_version(), **versions},
         model={

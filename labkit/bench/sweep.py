@@ -131,7 +131,7 @@ class Task:
     measure: str
     checkpoint: str
     contents: str
-    options: dict[str, Any]
+    options: dict[str, int | bool]
     lane: str = ""
     label: str = ""
     about: dict[str, Any]
@@ -239,7 +239,7 @@ def carry_out(task: Task) -> Done:
         with claim(shared=True):
             checkpoint = _checkpoint(task)
             convert = partial(cached, task.checkpoint, checked=False)
-            folder = convert(**task.options)
+            folder = convert(**dict[str, Any](task.options))
             against = convert(**task.about.get("against", task.options))
             if task.measure != "time":
                 begun, value = time.time(), _measured(task, folder, checkpoint)

@@ -46,7 +46,7 @@ class Point:
     def __str__(self) -> str:
         if self.bits == 16:
             return "float16"
-        return f"int{self.bits}/{self.block or 'row'}{' sym' * self.symmetric}"
+        return f"int{self.bits}/{self.block or 'row'}{' sym' if self.symmetric else ''}"
 
 
 def grid(part: str) -> list[Point]:
