@@ -125,7 +125,7 @@ def ratio(
         )
     least, most = POSSIBLE_S
     if not all(np.all((side > least) & (side < most)) for side in (a, b)):
-        raise ValueError(f"expected seconds from {least} to {most}, received another value")
+        raise ValueError(f"expected positive seconds, {least:g} to {most:g}, received others")
     drawn = np.random.default_rng(seed).integers(len(a), size=(resamples, len(a)))
     resampled = np.median(a[drawn], axis=1) / np.median(b[drawn], axis=1)
     low, high = np.percentile(resampled, (2.5, 97.5)).tolist()
