@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 import run_all
@@ -72,7 +74,7 @@ def test_a_failing_step_does_not_hide_the_next_and_fails_the_whole(
     steps = [Step(name=name, arguments=(name,)) for name in ("one", "two", "three")]
     asked: list[str] = []
 
-    def call(command: list[str]) -> int:
+    def call(command: list[str], _: object) -> int:
         asked.append(command[-1])
         return 3 if command[-1] == "two" else 0
 
@@ -80,12 +82,35 @@ def test_a_failing_step_does_not_hide_the_next_and_fails_the_whole(
     assert asked == ["one", "two", "three"]
     assert [o.exit_code for o in outcomes] == [0, 3, 0]
     assert "two: FAILED (exit code 3)" in capsys.readouterr().out
-    assert "1 of 3 steps failed: two." in run_all.summary(outcomes)
+    assert "1 of 3 steps failed: two." in run_all.summary(outcomes, 9)
+
+
+def test_what_runs_beside_a_step_is_shown_after_it(capsys: pytest.CaptureFixture[str]) -> None:
+    two = Step(name="two", arguments=("two",))
+    three = Step(name="three", arguments=("three",), beside=True)
+    together = threading.Barrier(2, timeout=60)
+
+    def call(command: list[str], out: TextIO | None) -> int:
+        together.wait()
+        print(f"{command[-1]} speaks", file=out)
+        return 0 if command[-1] == "two" else 5
+
+    outcomes = run_all.run_steps([two, three], call)
+    assert [o.exit_code for o in outcomes] == [0, 5]
+    spoken = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert [line.partition(" in ")[0] for line in spoken] == [
+        "── 1/2 two: two",
+        "two speaks",
+        "── two: passed",
+        "── 2/2 three: three",
+        "three speaks",
+        "── three: FAILED (exit code 5)",
+    ]
 
 
 def test_the_summary_of_a_good_run() -> None:
     text = run_all.summary(
-        [Outcome(step=Step(name="mypy", arguments=()), exit_code=0, time_s=61.25)]
+        [Outcome(step=Step(name="mypy", arguments=()), exit_code=0, time_s=61.25)], 61.25
     )
     assert "All 1 steps passed. After 61.2 s." in text
 
@@ -94,5 +119,5 @@ def test_the_summary_of_a_good_run() -> None:
 def test_the_exit_code_is_that_of_the_steps(
     monkeypatch: pytest.MonkeyPatch, exit_code: int, expected: int
 ) -> None:
-    monkeypatch.setattr(run_all, "call_in_repo", lambda command: exit_code)
+    monkeypatch.setattr(run_all, "call_in_repo", lambda *_: exit_code)
     assert run_all.main(["--quick"]) == expected
