@@ -186,11 +186,7 @@ def setup(name: str, serial: str = "", on_stage: OnStage = None) -> PhoneLane:
     CommandFailed
         If nothing runs there.
     """
-    if name in {"native", "emulated", *remote.names()} or not remote.NAME.fullmatch(name):
-        raise LaneNotReady(
-            f"expected a name of small letters, digits and hyphens that no lane has, received "
-            f"{name!r}. Such as: labkit lane setup phone --adb"
-        )
+    remote.require_name(name, remote.names(), "phone --adb")
     stages = Stages(["find the phone", "look at it", "run something there"], on_stage)
     lane = PhoneLane(name=name, serial=adb.connected(serial))
     stages.end("find the phone")

@@ -7,7 +7,7 @@ there. All that is copied lies in one folder of that machine (`labkit.engine.the
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from importlib import metadata
@@ -157,6 +157,15 @@ def machine(look: dict[str, Any]) -> Machine:
 def folder(name: str) -> Path:
     """Where what is known of a machine stands here, or will."""
     return paths.place("cache") / "lanes" / name
+
+
+def require_name(name: str, others: Iterable[str], example: str) -> None:
+    """Raise `LaneNotReady` unless a lane may have this name; ``others`` have other kinds."""
+    if name in {"native", "emulated", *others} or not NAME.fullmatch(name):
+        raise LaneNotReady(
+            f"expected a name of small letters, digits and hyphens that no lane has, "
+            f"received {name!r}. Such as: labkit lane setup {example}"
+        )
 
 
 def names() -> list[str]:

@@ -18,7 +18,7 @@ from labkit.engine import phone, remote
 from labkit.engine.client import EngineProcess
 from labkit.engine.lane_setup import wheels
 from labkit.engine.link import Link
-from labkit.engine.remote import NAME, RemoteLane, folder, lane
+from labkit.engine.remote import RemoteLane, folder, lane, require_name
 
 STAYS = ("node", "system", "architecture", "emulated", "cores", "python")
 """Of what a machine says of itself, what is written down."""
@@ -48,11 +48,7 @@ def setup(
     LaneNotReady
         If something stands in the way there; says what, and what to type.
     """
-    if name in {"native", "emulated", *phone.names()} or not NAME.fullmatch(name):
-        raise LaneNotReady(
-            f"expected a name of small letters, digits and hyphens for a machine, received "
-            f"{name!r}. Such as: labkit lane setup pi --ssh pi@raspberrypi.local"
-        )
+    require_name(name, phone.names(), "pi --ssh pi@raspberrypi.local")
     stages = Stages(["connection", "MNN and NumPy", "try it"], on_stage)
     link = links.link(ssh, python)
     look = link.ask("look")
