@@ -173,8 +173,9 @@ def legend_below(figure: Figure, axis: Axes, cols: int) -> None:
 
 def finish(figure: Figure, alt: str) -> Picture:
     """Draw a figure to PNG: a label's dollars stay dollars, its unknown letters are boxes."""
-    for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
-        axis.get_ticklabels(which="both")  # has them written
+    for axes in figure.axes:
+        for axis in axes.xaxis, axes.yaxis:
+            axis.get_ticklabels(which="both")  # has them written
     for text in figure.findobj(Text):
         text.set_parse_math(text.get_text().startswith(POWER))
     buffer = io.BytesIO()

@@ -161,10 +161,10 @@ def result(
     versions: dict[str, str],
 ) -> BenchResult:
     """What was measured on a model, with the machine and the date, as it will be read again."""
-    machine = vars(lane.describe())
+    here = vars(lane.describe())
     made = BenchResult(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        machine=cast("Machine", {name: machine[name] for name in Machine.__annotations__}),
+        machine=cast("Machine", {name: here[name] for name in Machine.__annotations__}),
         lane=lane.name,
         versions={"labkit": __version__, "python": platform.python_version(), **versions},
         model={
