@@ -180,8 +180,9 @@ def take(offer: Offer, *, on_step: Callable[..., None] | None = None) -> Path:
         raise CheckpointError(
             _full(offer.hub_id, f"{size(offer.missing_bytes)} of free disk", free)
         )
-    for left in place(offer.hub_id).glob("tmp????????"):
-        shutil.rmtree(left, ignore_errors=True)  # where one that was killed had tried a link
+    # What one that was killed had tried a link, or the mode of new files, with.
+    for left in place(offer.hub_id).glob("tmp*"):
+        left.unlink() if left.is_file() else shutil.rmtree(left, ignore_errors=True)
     order = sorted(offer.files, key=lambda name: (name.endswith(WEIGHTS), name))
     small = sum(not name.endswith(WEIGHTS) for name in order)
     for number, name in enumerate(order):

@@ -26,6 +26,7 @@ INJECT = Path(__file__).with_name("inject.py")
 LONG = os.environ.get("LABKIT_FAULTS") == "long"
 SEED = int(os.environ.get("LABKIT_FAULTS_SEED", "2026"))
 MARK = "LABKIT_FAULTS_PLACE"
+TRIAL = re.compile(r"[a-z0-9_]{8}")
 NUMBERS = re.compile(r"\d{3,}")
 TALLY: Counter[tuple[str, str, str]] = Counter()
 """What was tried: part, subject and outcome, and how often."""
@@ -139,7 +140,14 @@ class Sandbox:
             time.sleep(0.05)
 
     def left(self) -> list[str]:
-        """All files and folders here, without what differs between two runs: numbers in names."""
+        """All files and folders here, without what differs between two runs: numbers in names.
+
+        Nor with what Python has tried this folder for temporary files with, where it was killed
+        between that file and its end; by its name nobody can tell whose it is.
+        """
+        for path in self.tmp.iterdir():
+            if TRIAL.fullmatch(path.name) and path.read_bytes() in (b"", b"blat"):
+                path.unlink()
         names = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
         return sorted({NUMBERS.sub("N", name) for name in names})
 

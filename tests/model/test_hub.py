@@ -60,6 +60,14 @@ def test_an_offer_says_size_and_licence_before_anything_comes(tiny: LoopbackHub)
     assert tiny.asked == []
 
 
+def test_what_one_that_was_killed_has_left_is_taken_away(tiny: LoopbackHub) -> None:
+    left = [hub.place(NAME) / name for name in ("tmpabcdefgh", "tmp_8dd4-4fcd")]
+    (left[0] / "tried").mkdir(parents=True)
+    left[1].touch()
+    resolve(NAME)
+    assert not any(path.exists() for path in left)
+
+
 def test_a_repository_comes_whole_and_is_not_asked_for_again(tiny: LoopbackHub) -> None:
     steps: list[tuple[int, int, str]] = []
     checkpoint = resolve(NAME, on_step=lambda *step: steps.append(step))
