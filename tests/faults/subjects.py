@@ -13,9 +13,10 @@ from faults.sandbox import Sandbox
 from loopback_hub import LoopbackHub
 
 from labkit.base import paths
-from labkit.base.errors import LaneNotReady
+from labkit.base.errors import FolderError, LaneNotReady
 from labkit.engine.lanes import emulated
 from labkit.lessons import store
+from labkit.lessons.prepare import prepared
 from labkit.model import hub, manifest
 
 SCENE = str(paths.data_dir() / "scenes" / "cat_and_pizza.png")
@@ -75,6 +76,16 @@ def _convert(place: Sandbox) -> bool:
     return model.exists()
 
 
+def _prepare(place: Sandbox) -> bool:
+    folder = place.out / "class"
+    for model in folder.glob("cache/models/[!.]*"):
+        assert all(manifest.verify(model).values()), model
+    try:
+        return bool(prepared(folder).bytes)
+    except FolderError:
+        return False
+
+
 def _lane(_: Sandbox) -> bool:
     try:
         return emulated().name == "emulated"
@@ -121,6 +132,14 @@ LABKIT = {
         steps=(0, 6),
         moments=(1, 10),
         limits=(0, 6),
+    ),
+    "prepare": Subject(
+        argv=("labkit", "prepare", "--shared", "class", "--lessons", "00_start_here"),
+        whole=_prepare,
+        makes="class",
+        steps=(0, 8),
+        moments=(0, 8),
+        limits=(0, 4),
     ),
     "lane setup": Subject(
         argv=("labkit", "lane", "setup", "emulated"),

@@ -24,6 +24,7 @@ from labkit.base import paths
 
 WAYS = ("parent killed", "all killed", "child killed", "TERM", "INT")
 ERRORS = ("ENOSPC", "EIO")
+LATER = ("lane setup", "prepare")  # too long for the short form
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
@@ -68,7 +69,7 @@ class Case:
         assert {*self.place.left()} == self.clean, about
 
 
-@pytest.fixture(scope="module", params=[name for name in LABKIT if LONG or name != "lane setup"])
+@pytest.fixture(scope="module", params=[name for name in LABKIT if LONG or name not in LATER])
 def case(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
