@@ -28,7 +28,7 @@ def write(path: Path, content: str | bytes) -> None:
     Parameters
     ----------
     path
-        Its folder must exist.
+        Its folder is made.
     content
         Text is written as UTF-8.
 
@@ -48,6 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The content is on the disk before it gets its name, so that no power cut leaves half of it. What
     a process that was killed has left there is removed by the next one.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -130,7 +131,12 @@ def new_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     with alone(out.parent):
         _sweep(out)
-        new.mkdir(parents=True)
+        work.mkdir()
+        try:
+            new.mkdir()
+        except OSError:
+            work.rmdir()
+            raise
         claim = os.open(work, os.O_RDONLY)
         _is_claimed(claim)
     try:

@@ -43,7 +43,6 @@ class Unfinished:
     def keep(self, state: Mapping[str, Any]) -> None:
         """Keep what there is so far; on a full disk nothing is kept, that is all."""
         with suppress(OSError):
-            self.file.parent.mkdir(exist_ok=True)
             files.write(self.file, to_json(state))
 
     def forget(self) -> None:

@@ -65,7 +65,6 @@ def setup(
             f"the worker did not come up on {name} ({look['system']} {look['architecture']}, "
             f"Python {look['python']}): {error}"
         ) from error
-    folder(name).mkdir(parents=True, exist_ok=True)
     files.write(folder(name) / "lane.json", to_json(made))
     stages.end("try it")
     return made

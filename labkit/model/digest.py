@@ -27,7 +27,6 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256(names.encode()).hexdigest()
     if time.time_ns() - max((s.st_ctime_ns for _, s in states), default=0) > SETTLED_NS:
         with suppress(OSError):  # on a full disk it is read again, that is all
-            note.parent.mkdir(parents=True, exist_ok=True)
             files.write(note, digest)
     return digest
 

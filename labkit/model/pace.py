@@ -54,5 +54,4 @@ class Pace:
             return
         self._taken.setdefault(stage, {})[size] = seconds
         with suppress(OSError):  # on a full disk the next question knows less, that is all
-            self._file.parent.mkdir(exist_ok=True)
             files.write(self._file, to_json(self._taken))

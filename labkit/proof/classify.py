@@ -86,9 +86,7 @@ def gather(features: Features, scenes: Sequence[Scene], *, of: object = None) ->
     if of is not None:
         file, ends = io.BytesIO(), np.cumsum([len(one) for one in computed])
         np.savez(file, rows=np.concatenate(computed), ends=ends)
-        path = paths.cache_dir().joinpath(*place)
-        path.parent.mkdir(exist_ok=True)
-        files.write(path, file.getvalue())
+        files.write(paths.cache_dir().joinpath(*place), file.getvalue())
     return computed
 
 

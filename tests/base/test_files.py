@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from labkit.base import files
+
+
+def test_a_folder_that_cannot_be_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.mkdir
+
+    def fails(self: Path, *args: Any, **options: Any) -> None:
+        if self.name == "new":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+        real(self, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", fails)
+    with pytest.raises(OSError, match="Input/output error"), files.new_folder(tmp_path / "x"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> None:
