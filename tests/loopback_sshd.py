@@ -54,12 +54,11 @@ exec {python} -S "$@"
 class Loopback:
     """The server; ``target`` is what a lane is set up on."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.user = folder, getpass.getuser()
+    def __init__(self, folder: Path, user: str) -> None:
+        self.folder, self.user = folder, user
         folder.chmod(0o755)
         self.before: tuple[str, ...] = ()
-        if os.geteuid() == 0:
-            self.user = ACCOUNT
+        if user != getpass.getuser():
             subprocess.run(["useradd", "--create-home", ACCOUNT], capture_output=True, check=False)
             self.before = ("setpriv", "--reuid", ACCOUNT, "--regid", ACCOUNT, "--clear-groups")
         for name in ("host", "key", "other"):
@@ -129,12 +128,13 @@ class Loopback:
 
 
 @contextmanager
-def loopback() -> Iterator[Loopback]:
-    """A server, if this machine has one."""
+def loopback(user: str = "") -> Iterator[Loopback]:
+    """A server, if this machine has one; ``user`` comes in, as a rule one who is not root."""
     if not Path(SERVER).exists():
         words = "needs openssh-server: sudo apt-get install openssh-server"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(words)
-    server = Loopback(Path(tempfile.mkdtemp(prefix="labkit-sshd-", dir="/tmp")))
+    user = user or (getpass.getuser() if os.geteuid() else ACCOUNT)
+    server = Loopback(Path(tempfile.mkdtemp(prefix="labkit-sshd-", dir="/tmp")), user)
     try:
         yield server
     finally:

@@ -24,7 +24,7 @@ TIMING = "timing"
 DEATHS = 3
 """A task that so many workers did not survive is not tried again."""
 WAIT_S = 60
-"""For a host to join."""
+"""For a host to join, and for a worker to come where none is left."""
 
 
 class Here:
@@ -43,6 +43,10 @@ class Here:
         future: Future[Done] = Future()
         future.set_result(carry_out(task))
         return future
+
+    def is_gone(self, raised: BaseException) -> bool:  # noqa: ARG002 - as of a cluster
+        """Whether that was raised because nobody is left."""
+        return False
 
 
 class Cluster(Here):
@@ -69,6 +73,12 @@ class Cluster(Here):
         executor = self._client.get_executor(pure=False, resources=resources)
         future: Future[Done] = executor.submit(carry_out, task)
         return future
+
+    def is_gone(self, raised: BaseException) -> bool:
+        """As `Here.is_gone`: a minute long, or as long as the cluster's owner waits."""
+        from distributed.scheduler import NoValidWorkerError, NoWorkerError
+
+        return isinstance(raised, (NoValidWorkerError, NoWorkerError)) and not self._workers()
 
 
 @contextmanager
@@ -108,7 +118,11 @@ def cluster(
             f"expected Dask for a sweep on several workers: {error}. "
             "Type: python3 bootstrap.py setup. Or add --serial, which does without"
         ) from error
-    settings = {"scheduler.allowed-failures": DEATHS - 1, "nanny.pre-spawn-environ": {}}
+    settings = {
+        "scheduler.allowed-failures": DEATHS - 1,
+        "scheduler.no-workers-timeout": f"{WAIT_S} s",
+        "nanny.pre-spawn-environ": {},
+    }
     here: dict[str, Any] = {"host": "127.0.0.1"}
     worker = here | {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL}
     labels = [{TIMING: 1}, *[{}] * ((workers or _workers(memory_bytes)) - 1)]
@@ -180,7 +194,7 @@ def join(at: Cluster, hosts: Sequence[str], scheduler: str, stack: ExitStack) ->
         ]
         own = {"ClearAllForwardings": "no", "ControlPath": "none", "ExitOnForwardFailure": "yes"}
         first = [program, *(f"-o{name}={value}" for name, value in own.items()), *carried]
-        process = command.spawn([*first, *options], log=log)
+        process = stack.enter_context(command.spawn([*first, *options], log=log))
         stack.callback(command.end, process)
         joining.append((machine, process, log))
     late = time.monotonic() + WAIT_S

@@ -35,7 +35,7 @@ def run(
     Raises
     ------
     ResultError
-        If it is not clear which machine is to be timed.
+        If it is not clear which machine is to be timed, or no worker is left.
     """
     done = {task.key: one for task in todo if (one := kept(task))}
     ahead = in_order([task for task in todo if task.key not in done])
@@ -76,7 +76,7 @@ def in_order(todo: Sequence[Task]) -> list[Task]:
 
 
 def outcomes(tasks: Sequence[Task], fleet: Here) -> Iterator[Done]:
-    """Each outcome as it comes."""
+    """Each outcome as it comes; `ResultError` once nobody is left."""
     ahead, failed = list(tasks), dict[str, str]()
     running: dict[Future[Done], Task] = {}
     while ahead or running:
@@ -91,6 +91,11 @@ def outcomes(tasks: Sequence[Task], fleet: Here) -> Iterator[Done]:
                 room -= 1
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             task, raised = running.pop(future), future.exception()
+            if raised and fleet.is_gone(raised):
+                raise ResultError(
+                    f"no worker is left: {raised} What was measured is kept. See to the machines "
+                    "and type the same again"
+                )
             one = Done(task=task, value={}, error=str(raised)) if raised else future.result()
             if one.error and task.measure == "convert":
                 failed[task.key] = one.error
@@ -116,7 +121,6 @@ def kept(task: Task) -> Done | None:
 def keep(done: Done) -> None:
     """Keep an outcome; on a full disk it is not, that is all."""
     with suppress(OSError):
-        _file(done.task).parent.mkdir(parents=True, exist_ok=True)
         files.write(_file(done.task), to_json(done))
 
 

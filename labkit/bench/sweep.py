@@ -37,6 +37,7 @@ from labkit.proof.tradeoffs import GRAPHS
 ROUND = 100
 """Scenes of one task."""
 TIMED = ("vision", "prefill", "decode")
+VERSIONS = {"labkit": __version__, "MNN": metadata.version("MNN")}
 AXES = ("checkpoint", *MEANING, "machine", "measure")
 ALLOWED: dict[str, tuple[Any, ...]] = {**CHOICES, "measure": ("size", "score", "drift", "time")}
 
@@ -183,7 +184,7 @@ def tasks(plan: SweepPlan, labels: Sequence[str] = ()) -> list[Task]:
     """
     sources = {name: fingerprint(checkpoints.resolve(name).folder) for name in plan.checkpoint}
     places = {name: _place(name, labels) for name in plan.machine}
-    versions = {"labkit": __version__, "MNN": metadata.version("MNN"), "cpu": cpu()}
+    versions = VERSIONS | {"cpu": cpu()}
     rounds = [(n, min(n + ROUND, plan.scenes)) for n in range(0, plan.scenes, ROUND)]
     every: dict[str, Task] = {}
     baselines: dict[tuple[str, str], dict[str, Any]] = {}
@@ -252,6 +253,11 @@ def carry_out(task: Task) -> Done:
 
 
 def _checkpoint(task: Task) -> Checkpoint:
+    for name, found in VERSIONS.items():
+        if found != task.versions[name]:
+            raise ResultError(
+                f"expected {name} {task.versions[name]} as the sweep has it, found {found}"
+            )
     checkpoint = checkpoints.resolve(task.checkpoint)
     if fingerprint(checkpoint.folder) != task.contents:
         raise CheckpointError(f"expected the sweep's {task.checkpoint}, found another one")

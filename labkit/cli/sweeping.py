@@ -67,12 +67,11 @@ def sweep(
     todo = [] if elsewhere else sweeping.tasks(chosen)  # what is wrong with it is told at once
     with ExitStack() as stack:
         if elsewhere or not (serial or dry_run or all(map(spread.kept, todo))):
-            memory_bytes = sweeping.memory_bytes(chosen)
             opened = fleet.cluster(
                 scheduler,
                 hosts=named,
                 workers=workers,
-                memory_bytes=memory_bytes,
+                memory_bytes=sweeping.memory_bytes(chosen),
             )
             at, page = stack.enter_context(opened)
             say(f"{at.room()} workers; watch them at {page}")
