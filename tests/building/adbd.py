@@ -2,7 +2,8 @@
 
 It speaks adb's protocol (CNXN, AUTH, OPEN, OKAY, WRTE, CLSE, and shell v2 within), and runs what it
 is told with the shell and the tools that Android has, mksh and toybox, in a folder: the phone's
-absolute paths are those below it. AArch64 programs run under QEMU's user-mode emulation.
+absolute paths are those below it, for programs too: they are AArch64's, and run under QEMU's
+user-mode emulation.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ class Phone:
         if self.full:
             script = script.replace("cat >", "cat > /dev/full #")
         script = OURS.sub(lambda path: f"{self.root}{path[0]}", script)
-        script = PROGRAM.sub(r"qemu-aarch64 \1 config.json", script)
+        script = PROGRAM.sub(rf"qemu-aarch64 -L {self.root} \1 config.json", script)
         qemu = Path(shutil.which("qemu-aarch64") or "").parent
         shell = subprocess.Popen(
             ["mksh", "-c", script],
