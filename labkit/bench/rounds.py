@@ -26,6 +26,7 @@ from labkit.bench.unfinished import Unfinished
 from labkit.engine.client import EngineProcess
 from labkit.engine.lanes import Lane, native
 from labkit.model import checkpoints, manifest
+from labkit.model.laid import laid
 
 OWN = {"python", "machine"}  # of what a process says of itself, no versions of engines
 WARM_UP = (112, 112)
@@ -51,9 +52,7 @@ def entrants(plan: BenchPlan) -> list[Entrant]:
     PeerError
         If a peer was not set up, or cannot convert.
     """
-    about, checkpoint = manifest.read(plan.model), checkpoints.resolve(plan.checkpoint)
-    options: dict[str, Any] = {"threads": plan.threads, "memory": plan.memory}
-    entered = []
+    checkpoint, entered = checkpoints.resolve(plan.checkpoint), []
     for name in plan.comparisons:
         lane, precision = peers.lane(name), peers.precision()
         directory, made = peers.converted(name, checkpoint)
@@ -63,8 +62,9 @@ def entrants(plan: BenchPlan) -> list[Entrant]:
                 side=Side(
                     label=peers.label(name),
                     runtime="peer",
+                    threads=plan.threads,
                     precision=precision,
-                    **options,
+                    memory=plan.memory,
                 ),
                 lane=lane,
                 directory=directory,
@@ -72,14 +72,24 @@ def entrants(plan: BenchPlan) -> list[Entrant]:
                 bits=(32, 32) if wide else PEERS[name].bits,
             )
         )
-    built = ", own build" if plan.build else ""
-    label = f"MNN int{about.options['weight_bits']}{built}"
-    mnn = Side(label=label, runtime="chat", precision=plan.precision, **options)
-    own = Made(elapsed_s=about.elapsed_s, peak_bytes=about.peak_bytes or 0, bytes=about.total_bytes)
-    return [
-        *entered,
-        Entrant(side=mnn, lane=native(plan.build), directory=plan.model, made=own),
-    ]
+    return [*entered, own(plan)]
+
+
+def own(plan: BenchPlan) -> Entrant:
+    """MNN, as the plan has it."""
+    about = manifest.read(plan.model)
+    how = ", own build" if plan.build else ", tuned" * bool(plan.tuned)
+    side = Side(
+        label=f"MNN int{about.options['weight_bits']}{how}",
+        runtime="chat",
+        threads=plan.threads,
+        precision=plan.precision,
+        memory=plan.memory,
+    )
+    made = Made(
+        elapsed_s=about.elapsed_s, peak_bytes=about.peak_bytes or 0, bytes=about.total_bytes
+    )
+    return Entrant(side=side, lane=native(plan.build), directory=plan.model, made=made)
 
 
 def run(
@@ -165,6 +175,8 @@ def _answer(engine: EngineProcess, one: Entrant, plan: BenchPlan, image_pad: int
         "precision": side.precision,
         "memory": side.memory,
     }
+    if side.runtime == "chat":
+        options = laid(one.directory, options | dict(plan.tuned))
     loaded = engine.request("load_chat", directory=one.directory.resolve(), **options)
     first = ask(WARM_UP, QUESTION, 1)
     visual, small = (rows * cols // 784 for rows, cols in (plan.image, WARM_UP))

@@ -97,7 +97,7 @@ class Chat(Runner):
             "stop": [],
             "positions": "mrope",
         }
-        options = self.options | dict(plan.tuned)
+        options = self.options | {n: value for n, value in plan.tuned.items() if n != "mmap"}
         loaded = self.engine.request("load_chat", directory=plan.model.resolve(), **options)
         answer = self._ask(1)
         work = {"prefill": len(answer["prompt"]), "decode": 1}

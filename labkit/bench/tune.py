@@ -23,6 +23,7 @@ from labkit.model import manifest, tuned
 from labkit.model.budget import budget
 from labkit.model.checkpoints import TWIN
 from labkit.model.images import prepare
+from labkit.model.laid import laid
 from labkit.proof.evaluate import held_out_cases
 from labkit.world.scenes import render
 
@@ -37,6 +38,7 @@ MEANING: dict[str, dict[Any, str]] = {
     "precision": {"normal": "float32", "low": "float16"},
     "attention": {8: "fused", 0: "step by step", 10: "fused, keys and values int8"},
     "rounding": {0: "activations to int8 block by block", 2: "by rows"},
+    "mmap": {0: "weights laid out at each load", 1: "kept on the disk as laid out"},
 }
 """What MNN-LLM 3.6.1 was seen to heed on a CPU: each changes scores, memory or seconds."""
 
@@ -205,8 +207,9 @@ def asked(folder: Path) -> Callable[[dict[str, Any]], Answered]:
     }
 
     def answer(options: dict[str, Any]) -> Answered:
+        ready = laid(folder, options)
         with EngineProcess() as engine:
-            loaded = engine.request("load_chat", directory=folder.resolve(), **options)
+            loaded = engine.request("load_chat", directory=folder.resolve(), **ready)
             said = engine.request("ask", **given)
             peak_bytes = engine.request("memory")["peak_bytes"]
         words = [n for n, token in enumerate(said["tokens"]) if token in about.stop]

@@ -66,9 +66,9 @@ class RealSize:
         return f"recorded: {self.result.what}\non {self.result.where}{busy}"
 
 
-def real_size() -> RealSize:
-    """What ``data/real_size.json`` holds."""
-    return from_json(RealSize, (paths.data_dir() / "real_size.json").read_bytes())
+def real_size(name: str = "real_size") -> RealSize:
+    """What ``data/NAME.json`` holds, a record of the real size."""
+    return from_json(RealSize, (paths.data_dir() / f"{name}.json").read_bytes())
 
 
 def work(

@@ -1,6 +1,7 @@
 """``labkit bench``, ``roofline``, ``report``: ways to run, in pairs; the roof; one page."""
 
 import re
+import shutil
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
@@ -230,12 +231,13 @@ def tune(
     -----
     An option is taken only if the whole 95 % interval says faster and the answer stays the same.
     """
-    from labkit.model import manifest, tuned
+    from labkit.model import laid, manifest, tuned
     from labkit.proof.ready import folder_of
 
     folder = folder_of(model, on_stage=say)
     about = manifest.read(folder)
     if undo:
+        shutil.rmtree(laid.place(about), ignore_errors=True)
         print("untuned" if tuned.undo(about) else "was not tuned here")
         return
     from labkit.bench.tune import tune as measure

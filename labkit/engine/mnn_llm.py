@@ -7,19 +7,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-MORE = {"attention": "attention_mode", "rounding": "dynamic_option"}
+MORE = {"attention": "attention_mode", "rounding": "dynamic_option", "mmap": "tmp_path"}
 """What else `labkit tune` may choose, and MNN-LLM's names for it."""
 
 
 def chat_config(
-    directory: str, *, threads: int, precision: str, memory: str, **more: int
+    directory: str, *, threads: int, precision: str, memory: str, **more: Any
 ) -> dict[str, Any]:
     """What MNN-LLM is opened with: a converted model's ``config.json``, with these options, greedy.
 
-    The options hold for both of its parts; ``more`` are some of `MORE`.
+    The options hold for both of its parts; ``more`` are some of `MORE`, of which ``mmap`` is a
+    folder (`labkit.model.laid`).
     """
     options = {
         **{MORE[name]: value for name, value in more.items()},
+        "use_mmap": "mmap" in more,
         "thread_num": threads,
         "precision": precision,
         "memory": memory,

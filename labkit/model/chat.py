@@ -23,6 +23,7 @@ from labkit.engine.mnn_llm import MORE
 from labkit.model import manifest, tuned
 from labkit.model.budget import Seen, budget, is_large
 from labkit.model.images import ImageLike, load_rgb, prepare
+from labkit.model.laid import laid
 from labkit.model.pace import Pace
 from labkit.model.parts import Part
 from labkit.model.vision import grid
@@ -134,6 +135,8 @@ class Model(AbstractContextManager["Model"]):
         usual = tuned.usual(lane) | self.tuned
         self.options: dict[str, Any] = {name: value or usual[name] for name, value in given.items()}
         self.more = {name: value for name, value in self.tuned.items() if name in MORE}
+        if not self.options.items() <= self.tuned.items():
+            self.more.pop("mmap", None)  # each set of options would be laid out for itself
         self.positions, self.lane = positions, lane
         self.budget = budget(self.manifest, max_pixels)
         self._pace = Pace(self.manifest.contents, self.options | self.more, lane)
@@ -224,7 +227,7 @@ class Model(AbstractContextManager["Model"]):
         if self._load_s:
             return engine
         tell({"event": "load", "size": 1, "tuned": tuned.words(self.tuned)})
-        options = self.options | self.more
+        options = laid(self.folder, self.options | self.more)
         loaded = engine.request("load_chat", directory=self.folder, **options)
         self._load_s = loaded["load_s"]
         self._pace.keep("load", 1, self._load_s)

@@ -15,7 +15,13 @@ from labkit.engine.lanes import Lane, native
 from labkit.model.manifest import Manifest
 
 FOLDER = "tuned"
-USUAL: dict[str, Any] = {"precision": "normal", "memory": "low", "attention": 8, "rounding": 0}
+USUAL: dict[str, Any] = {
+    "precision": "normal",
+    "memory": "low",
+    "attention": 8,
+    "rounding": 0,
+    "mmap": 0,
+}
 """What holds unless it was tuned; and as many threads as `labkit.base.hardware.default_threads`."""
 
 
@@ -47,7 +53,6 @@ def write(about: Manifest, chosen: Mapping[str, Any]) -> Path:
     """Keep a choice; the file."""
     paths.results_dir()
     file = place(about)
-    file.parent.mkdir(exist_ok=True)
     files.write(file, to_json(dict(chosen)))
     return file
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Seconds of an answer, with one option changed: times the usual ones.
 FACTORS = {("threads", 1): 2.0, ("memory", "normal"): 1.6, ("attention", 0): 0.8}
-FACTORS |= {("attention", 10): 0.7, ("rounding", 2): 1.001}
+FACTORS |= {("attention", 10): 0.7, ("rounding", 2): 1.001, ("mmap", 1): 1.001}
 
 
 class FakeAnswers:
@@ -65,12 +65,13 @@ def test_what_is_surely_faster_and_answers_alike_is_taken(mini_folder: Path) -> 
         ("attention", 0): "faster",
         ("attention", 10): "faster, but answers otherwise",
         ("rounding", 2): "undecided",
+        ("mmap", 1): "undecided",
     }
     assert found.best == found.usual | {"attention": 0}
     assert answers.asked[-1]["attention"] == 0, "each is tried against the best so far"
     hopeless = next(row for row in found.tried if row.option == "threads")
     assert hopeless.ratio is None, "three pairs told enough"
-    assert words == ["at most 36 s"]
+    assert words == ["at most 43 s"]
     assert str(found).endswith("Best for mini here: attention 0")
     assert "under 0.8× in each of 3 pairs" in str(found)
 
@@ -135,7 +136,12 @@ def test_a_real_run_is_shown_and_kept(mini_folder: Path, capsys: Any) -> None:
         assert cli.main(["tune", "--model", str(mini_folder), "--write", "--json"]) == 0
         said = capsys.readouterr()
         found = json.loads(said.out)
-        assert {row["option"] for row in found["tried"]} >= {"memory", "attention", "rounding"}
+        assert {row["option"] for row in found["tried"]} >= {
+            "memory",
+            "attention",
+            "rounding",
+            "mmap",
+        }
         assert all(row["cosine"] > tune.COSINE for row in found["tried"])
         assert f"kept in {tuned.place(about)}" in said.err
         assert tuned.read(about) == found["best"]
