@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 from unittest import mock
 
@@ -118,11 +119,15 @@ def _run(lesson: str) -> None:
     text = (notebooks / f"{lesson}.ipynb").read_text(encoding="utf-8")
     notebook: Any = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
     where = {"metadata": {"path": str(notebooks)}}
+    client = NotebookClient(notebook, timeout=CELL_S, resources=where, kernel_name="python3")
     try:
-        NotebookClient(notebook, timeout=CELL_S, resources=where, kernel_name="python3").execute()
+        with files.temporary("kernel") as folder:
+            client.create_kernel_manager().connection_file = str(folder / "kernel.json")
+            client.execute(stderr=DEVNULL)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        told = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else error
         raise FolderError(
-            f"the lesson {lesson} does not run here, so nothing is shared yet: {error}\n"
+            f"the lesson {lesson} does not run here, so nothing is shared yet: {told}\n"
             "`labkit doctor` says what is missing. What is done is kept: mend that and type the "
             "same again."
         ) from error
