@@ -12,7 +12,7 @@ from labkit.base.stats import MARGIN
 from labkit.bench.predict import Prediction
 from labkit.bench.rows import Comparison, amount, unit_of
 from labkit.bench.work import Achieved
-from labkit.kernels.roof import KINDS, Roof
+from labkit.kernels.roof import KINDS, Roof, giga
 
 # Shape too: colour is not for everyone.
 MARKS: dict[str, dict[str, Any]] = {
@@ -118,10 +118,10 @@ def roofline(roof: Roof, done: Sequence[Achieved] = ()) -> Picture:
     for kind, line in zip([kind for kind in roof.peaks if kind != "memory"], lines, strict=False):
         peak = roof.peaks[kind].median
         axis.plot(x, np.minimum(peak, x * memory) / 1e9, line, color="0.3", linewidth=1.4)
-        words = f"{KINDS[kind][0]}, {peak / 1e9:.3g} GOP/s"
+        words = f"{KINDS[kind][0]}, {giga(peak)} GOP/s"
         axis.text(most, peak / 1e9, f" {words}", va="center", fontsize=9)
         alt.append(words)
-    alt.append(f"memory {memory / 1e9:.3g} GB/s")
+    alt.append(f"memory {giga(memory)} GB/s")
     axis.text(1.6 * least, 1.1 * least * memory / 1e9, alt[-1], fontsize=9)
     engines = list(dict.fromkeys(one.engine for one in done))
     for one in done:
@@ -129,7 +129,7 @@ def roofline(roof: Roof, done: Sequence[Achieved] = ()) -> Picture:
         look = {"color": colour, "markeredgecolor": "black", "markersize": 8}
         axis.plot(one.work.intensity, one.rate / 1e9, PART_MARKS[one.part], **look)
         share = one.rate / roof.at(one.work.intensity)
-        alt.append(f"{one.part}, {one.engine}: {one.rate / 1e9:.3g} GOP/s, {share:.0%} of the roof")
+        alt.append(f"{one.part}, {one.engine}: {giga(one.rate)} GOP/s, {share:.0%} of the roof")
     for engine, colour in zip(engines, CYCLE, strict=False):
         axis.plot([], [], "D", color=colour, label=engine)
     for part in dict.fromkeys(one.part for one in done):

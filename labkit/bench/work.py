@@ -15,7 +15,7 @@ from labkit.base.show import Table
 from labkit.bench.comparisons import PARTS, Side
 from labkit.bench.results import BenchResult
 from labkit.bench.rows import amount
-from labkit.kernels.roof import Roof
+from labkit.kernels.roof import Roof, giga
 from labkit.model.plan import OPTIONS
 
 CACHE_BYTES = 2  # of a number in the KV cache
@@ -191,7 +191,7 @@ def table(roof: Roof, done: Sequence[Achieved]) -> Table:
             amount(one.seconds),
             f"{one.work.operations / 1e9:,.3g}",
             f"{one.work.bytes / 1e6:,.0f}",
-            f"{one.rate / 1e9:.3g}",
+            giga(one.rate),
             f"{one.work.bytes / one.seconds / 1e9:.2g}",
             f"{one.rate / roof.at(one.work.intensity):.0%}",
         )

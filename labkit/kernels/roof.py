@@ -27,6 +27,15 @@ KINDS = {
 }
 
 
+def giga(amount: float) -> str:
+    """Billions, to three places.
+
+    >>> giga(346.2e9), giga(2678e9)
+    ('346', '2,680')
+    """
+    return f"{float(f'{amount / 1e9:.3g}'):,g}"
+
+
 @frozen
 class Peak:
     """Operations or bytes a second: the median, and the interval that holds it 19 times of 20."""
@@ -36,7 +45,7 @@ class Peak:
     high: float
 
     def __str__(self) -> str:
-        return " to ".join(f"{value / 1e9:.3g}" for value in (self.low, self.high))
+        return " to ".join(map(giga, (self.low, self.high)))
 
 
 @frozen
@@ -59,7 +68,7 @@ class Roof:
 
     def __str__(self) -> str:
         rows = [
-            (KINDS[kind][0], f"{peak.median / 1e9:.3g} {KINDS[kind][1]}", str(peak))
+            (KINDS[kind][0], f"{giga(peak.median)} {KINDS[kind][1]}", str(peak))
             for kind, peak in self.peaks.items()
         ]
         where = f"{self.machine}, {self.threads} threads; int8 by {self.instructions or 'nothing'}"

@@ -2,8 +2,8 @@
 
 It speaks adb's protocol (CNXN, AUTH, OPEN, OKAY, WRTE, CLSE, and shell v2 within), and runs what it
 is told with the shell and the tools that Android has, mksh and toybox, in a folder: the phone's
-absolute paths are those below it. AArch64 programs run under QEMU's user-mode emulation, which finds
-there what they open; a real llm_demo asks by other calls as well, and then needs a link /data.
+absolute paths are those below it. AArch64 programs run under QEMU's user-mode emulation, which
+finds there what they open; a real llm_demo asks by other calls as well, and needs a link /data.
 """
 
 from __future__ import annotations
