@@ -113,7 +113,8 @@ def setup(name: str, on_stage: OnStage = None) -> None:
     try:
         command.run([sys.executable, "-m", "venv", str(home)], log=log)
         stages.end("environment")
-        command.run([*pip, "install", *peer.packages], log=log, timeout_s=3 * 3600)
+        argv, env = [*pip, "install", *peer.packages], {"TMPDIR": str(home)}
+        command.run(argv, log=log, timeout_s=3 * 3600, env=env)
         if peer.without:
             command.run([*pip, "uninstall", "--yes", *peer.without], log=log)
         stages.end("packages")

@@ -184,7 +184,9 @@ def wheels(target: Path, python: str, platforms: Sequence[str], log: Path) -> No
         f"MNN=={metadata.version('MNN')}",
         f"numpy=={metadata.version('numpy')}" if same else "numpy",
     )
-    command.run((sys.executable, *options), log=log, timeout_s=900)
+    with files.temporary("pip") as folder:  # pip, ended by a signal, leaves what it unpacks
+        env = {"TMPDIR": str(folder)}
+        command.run((sys.executable, *options), log=log, timeout_s=900, env=env)
 
 
 def _finish(work: Path) -> None:

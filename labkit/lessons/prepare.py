@@ -4,6 +4,7 @@ Whatever a lesson makes (converted models in each width of bits, the emulated la
 kernels) is then there because the lesson has made it, and each lesson is known to run here.
 """
 
+import atexit
 import os
 import platform
 import shutil
@@ -131,6 +132,8 @@ def _run(lesson: str) -> None:
             "`labkit doctor` says what is missing. What is done is kept: mend that and type the "
             "same again."
         ) from error
+    finally:  # of a kernel that could not begin it speaks when Python ends
+        atexit.unregister(client._cleanup_kernel)  # noqa: SLF001 - nbclient forgets to
 
 
 def prepared(folder: Path) -> Prepared:

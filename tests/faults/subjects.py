@@ -31,6 +31,7 @@ class Subject:
     whole: Callable[[Sandbox], bool]
     makes: str = ""  # a name in the folder of results that has to be free
     keeps: str = ""  # what it would find there the next time, from that folder
+    stays: str = r".*\.incomplete"  # what may stay where it failed: what goes on from there
     steps: tuple[int, int] = (1, 40)  # how many of its steps are hurt, at most: short, long form
     moments: tuple[int, int] = (0, 8)  # and at how many moments it is ended
     limits: tuple[int, int] = (1, 8)  # how many limits of bytes it meets
@@ -137,12 +138,14 @@ LABKIT = {
         argv=("labkit", "prepare", "--shared", "class", "--lessons", "00_start_here"),
         whole=_prepare,
         makes="class",
+        stays=r"out/class/(cache/logs.*|progress|results)",
         steps=(0, 8),
         moments=(0, 8),
         limits=(0, 4),
     ),
     "lane setup": Subject(
         argv=("labkit", "lane", "setup", "emulated"),
+        stays=r"home/cache/lanes/emulated\.part.*",
         whole=_lane,
         keeps="../home/cache/lanes",
         steps=(0, 4),

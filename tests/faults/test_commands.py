@@ -52,12 +52,12 @@ class Case:
         TALLY[part, self.name, outcome] += 1
 
     def require_nothing_half(self, about: str) -> None:
-        """All that is there is what a whole run leaves, or a download that can go on."""
+        """All that is there is what a whole run leaves, or what the next one goes on from."""
         self.subject.whole(self.place)
         assert not self.half({*self.place.left()}), about
 
     def half(self, names: set[str]) -> set[str]:
-        return {n for n in names - self.clean if not n.endswith(".incomplete")}
+        return {n for n in names - self.clean if not re.fullmatch(self.subject.stays, n)}
 
     def require_next_succeeds(self, about: str) -> None:
         """The same once more, and all is as if nothing had happened."""
