@@ -1,7 +1,6 @@
 """``labkit bench``, ``roofline``, ``report``: ways to run, in pairs; the roof; one page."""
 
 import re
-import shutil
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
@@ -237,7 +236,7 @@ def tune(
     folder = folder_of(model, on_stage=say)
     about = manifest.read(folder)
     if undo:
-        shutil.rmtree(laid.place(about), ignore_errors=True)
+        laid.free(about)
         print("untuned" if tuned.undo(about) else "was not tuned here")
         return
     from labkit.bench.tune import tune as measure
@@ -247,6 +246,8 @@ def tune(
     show(json, found, found)
     if write:
         say(f"kept in {tuned.write(about, found.best)}; labkit tune --undo takes it out")
+    if not tuned.read(about).get("mmap"):
+        laid.free(about)
 
 
 def report(results: Sequence[Path], *, out: Path, allow_mixed: bool = False) -> None:

@@ -5,6 +5,7 @@ MNN lays out every weight anew whenever it loads. Where it may do so in a mapped
 gets its name when it is whole; who reads it changes nothing in it, so several may at once.
 """
 
+import shutil
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +21,11 @@ from labkit.model.manifest import Manifest
 def place(about: Manifest) -> Path:
     """The folder of all that is kept of a model here."""
     return paths.place("cache") / "laid" / paths.named(about.contents)
+
+
+def free(about: Manifest) -> None:
+    """Delete all of it."""
+    shutil.rmtree(place(about), ignore_errors=True)
 
 
 def laid(folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:

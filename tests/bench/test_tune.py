@@ -14,7 +14,7 @@ from labkit import cli
 from labkit.base import hardware
 from labkit.bench import tune
 from labkit.bench.tune import Answered
-from labkit.model import manifest, tuned
+from labkit.model import laid, manifest, tuned
 from labkit.model.chat import Model
 
 if TYPE_CHECKING:
@@ -145,5 +145,23 @@ def test_a_real_run_is_shown_and_kept(mini_folder: Path, capsys: Any) -> None:
         assert all(row["cosine"] > tune.COSINE for row in found["tried"])
         assert f"kept in {tuned.place(about)}" in said.err
         assert tuned.read(about) == found["best"]
+        assert laid.place(about).exists() == bool(found["best"]["mmap"])
     finally:
         tuned.undo(about)
+        laid.free(about)
+
+
+def test_what_was_laid_out_to_be_tried_goes_unless_it_is_chosen(
+    mini_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    about, answers = manifest.read(mini_folder), FakeAnswers()
+
+    def asked(_: Path) -> FakeAnswers:
+        laid.laid(mini_folder, tuned.usual() | {"mmap": 1})
+        assert laid.place(about).exists()
+        return answers
+
+    monkeypatch.setattr(tune, "asked", asked)
+    assert cli.main(["tune", "--model", str(mini_folder)]) == 0
+    assert "mmap" in capsys.readouterr().out
+    assert not laid.place(about).exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[2] / "labkit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-BUDGET_TOKENS = 131_120
+BUDGET_TOKENS = 131_160
 LAYOUT = {
     tokenize.COMMENT,
     tokenize.NL,
