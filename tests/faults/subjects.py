@@ -30,11 +30,17 @@ class Subject:
     argv: tuple[str, ...]
     whole: Callable[[Sandbox], bool]
     makes: str = ""  # a name in the folder of results that has to be free
+    mark: str = ""  # what says there that it is whole, if not the name alone
     keeps: str = ""  # what it would find there the next time, from that folder
     stays: str = r".*\.incomplete"  # what may stay where it failed: what goes on from there
     steps: tuple[int, int] = (1, 40)  # how many of its steps are hurt, at most: short, long form
     moments: tuple[int, int] = (0, 8)  # and at how many moments it is ended
     limits: tuple[int, int] = (1, 8)  # how many limits of bytes it meets
+
+    @property
+    def told(self) -> str:
+        """What is there only once it is whole."""
+        return self.mark or self.makes
 
     def forget(self, place: Sandbox) -> None:
         """Remove what it has made, and what is kept between runs."""
@@ -138,6 +144,7 @@ LABKIT = {
         argv=("labkit", "prepare", "--shared", "class", "--lessons", "00_start_here"),
         whole=_prepare,
         makes="class",
+        mark="class/shared.json",
         stays=r"out/class/(cache/logs.*|progress|results)",
         steps=(0, 8),
         moments=(0, 8),

@@ -160,7 +160,7 @@ def test_on_a_small_disk_it_is_named_and_nothing_is_left(case: Case, tmp_path: P
         left = {*re.findall(rf"left: .*?/{place.folder.name}/out/\.\./(.*)", done.err)}
         assert "out" in left, done.err
         assert not case.half({NUMBERS.sub("N", name) for name in left}), (size, left)
-        assert done.code == 0 or f"out/{subject.makes}" not in left, done.err
+        assert done.code == 0 or f"out/{subject.told}" not in left, done.err
 
 
 def test_beyond_a_limit_of_bytes_it_is_named_and_nothing_is_left(case: Case) -> None:
@@ -172,7 +172,7 @@ def test_beyond_a_limit_of_bytes_it_is_named_and_nothing_is_left(case: Case) -> 
         done = place.run(*subject.argv, limits=limit)
         case.tell("writes", f"limit of a file: {done.kind}")
         case.require_nothing_half(f"limit of {most} bytes: {done}")
-        assert done.code == 0 or not (subject.makes and (place.out / subject.makes).exists())
+        assert done.code == 0 or not (subject.told and (place.out / subject.told).exists())
 
 
 def test_where_nothing_may_be_written_it_is_named(case: Case) -> None:
