@@ -153,6 +153,7 @@ def _write(entry: Entry) -> None:
     assert board
     content = {**entry.__dict__, "tried": sorted(entry.tried), "solved": sorted(entry.solved)}
     path = board / files.read(_agreed())
+    board.stat()  # the teacher makes it, nobody else
     files.write(path, to_json(content))
     path.chmod(0o640)  # the folder's group is the teacher's
 
